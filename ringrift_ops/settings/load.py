@@ -1,0 +1,225 @@
+"""The one settings object: packaged tables, then ``config/settings.yaml``, then the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ringrift_ops.errors import UsageError
+from ringrift_ops.home import Home
+from ringrift_ops.settings.names import config_named, nearest, profile_named
+from ringrift_ops.settings.strict_yaml import YamlError, YamlFile
+from ringrift_ops.settings.tables import CONFIGS, LARGE_BOARD, PROFILES, ConfigRow, GateThresholds, ProfileRow
+
+PREFIX = "RINGRIFT_"
+_THRESHOLD_VARIABLES = {
+    "random": "PROMOTION_RANDOM_WIN_RATE",
+    "heuristic": "PROMOTION_HEURISTIC_WIN_RATE",
+    "previous": "PROMOTION_VS_PREVIOUS_WIN_RATE",
+}
+
+
+class SettingsFileError(YamlError):
+    """``config/settings.yaml`` says something that is not a setting."""
+
+
+class VariableError(UsageError):
+    """An environment variable of ours has a value that cannot be used."""
+
+
+class Environment(BaseSettings):
+    """The environment variables that are settings, each named ``RINGRIFT_`` + the field in capitals.
+
+    The three win rates hold for every config; ``RINGRIFT_PROMOTION_RANDOM_WIN_RATE_HEX8_3P`` and
+    its like hold for one and win over the general one.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    ledger_url: str | None = None
+    profile: str | None = None
+    auto_promote: bool | None = None
+    gauntlet_games: int | None = Field(default=None, gt=0)
+    distribution_timeout: int | None = Field(default=None, gt=0)
+    promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
+    promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
+    promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Return what the process environment says; raises :class:`VariableError`."""
+        try:
+            return cls()
+        except ValidationError as problem:
+            lines = [
+                f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']} (given: {one['input']!r})"
+                for one in problem.errors(include_url=False)
+            ]
+            raise VariableError("\n".join(lines)) from problem
+
+
+class _File(BaseModel):
+    """The keys of ``settings.yaml``; rows are partial and go over the packaged ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = "quick"
+    ledger_url: str | None = None
+    auto_promote: bool = True
+    gauntlet_games: int | None = Field(default=None, gt=0)
+    distribution_timeout: int = Field(default=300, gt=0)
+    destinations: list[str] = []
+    configs: dict[str, dict[str, Any]] = {}
+    profiles: dict[str, dict[str, Any]] = {}
+
+
+class Settings(BaseModel):
+    """What is in force, and nothing else. Made by :meth:`load`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    ledger_url: str = Field(description="SQLAlchemy URL of the ledger")
+    default_profile: str
+    auto_promote: bool = Field(description="whether a PASS moves the canonical pointer by itself")
+    distribution_timeout: int = Field(description="seconds for all destinations of one net")
+    destinations: list[str] = Field(description="folders that promoted nets are delivered to")
+    configs: dict[str, ConfigRow]
+    profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
+
+    @classmethod
+    def load(cls, home: Home | None = None) -> Settings:
+        """Return the settings of ``home`` (default: :meth:`Home.find`).
+
+        Raises :class:`SettingsFileError` (file, line, nearest valid names), :class:`VariableError`.
+        """
+        place = home or Home.find()
+        environment = Environment.read()
+        path = place.settings_file
+        opened = YamlFile(path, SettingsFileError) if path.exists() else None
+        file = _File() if opened is None else opened.validate(_File, {} if opened.data is None else opened.data)
+        _check_names(file, opened)
+        games = environment.gauntlet_games or file.gauntlet_games
+        return cls(
+            home=place.root,
+            ledger_url=environment.ledger_url or file.ledger_url or place.ledger_url,
+            default_profile=profile_named(environment.profile or file.profile),
+            auto_promote=file.auto_promote if environment.auto_promote is None else environment.auto_promote,
+            distribution_timeout=environment.distribution_timeout or file.distribution_timeout,
+            destinations=[str(place.resolve(folder)) for folder in file.destinations],
+            configs={key: _config(row, file, opened, environment) for key, row in CONFIGS.items()},
+            profiles={
+                name: {key: _profile(name, CONFIGS[key], file, opened, games) for key in CONFIGS} for name in PROFILES
+            },
+        )
+
+    def config(self, key: str) -> ConfigRow:
+        """Return the row of a config; raises ``UnknownConfigError``."""
+        return self.configs[config_named(key).key]
+
+    def profile(self, config: str, name: str | None = None) -> ProfileRow:
+        """Return how much of everything ``config`` gets under profile ``name`` (default: the one in force).
+
+        Raises ``UnknownConfigError``, ``UnknownProfileError``.
+        """
+        return self.profiles[profile_named(name or self.default_profile)][config_named(config).key]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed but likely a mistake: caps that cut games short which were really played (R67)."""
+        return [
+            f"{row.key}: max_moves {row.max_moves} cuts games short: recorded games go up to {row.longest_game} moves, "
+            f"the packaged cap is {CONFIGS[row.key].max_moves}"
+            for row in self.configs.values()
+            if row.max_moves < CONFIGS[row.key].max_moves
+        ]
+
+    def gate(self, config: str) -> GateThresholds:
+        """Return the thresholds of a config; ``.version`` is what an evaluation stores."""
+        return self.config(config).gate
+
+
+def _check_names(file: _File, opened: YamlFile | None) -> None:
+    if opened is None:
+        return
+    if file.profile not in PROFILES:
+        raise opened.fail(("profile",), f"unknown profile {file.profile!r}; {nearest(file.profile, PROFILES)}")
+    for key, row in file.configs.items():
+        if key not in CONFIGS:
+            raise opened.fail(("configs", key), f"unknown config {key!r}; {nearest(key, CONFIGS)}")
+        overrides = row.get("profiles") or {}
+        if not isinstance(overrides, dict) or not all(isinstance(value, dict) for value in overrides.values()):
+            raise opened.fail(("configs", key, "profiles"), "profiles must map a profile to its keys")
+        for name in overrides:
+            if name not in PROFILES:
+                raise opened.fail(("configs", key, "profiles", name), f"unknown profile {name!r}; "
+                                  f"{nearest(name, PROFILES)}")  # fmt: skip
+    for name in file.profiles:
+        if name not in PROFILES:
+            raise opened.fail(("profiles", name), f"unknown profile {name!r}; {nearest(name, PROFILES)}")
+
+
+_FIXED_CONFIG_KEYS = ("key", "board", "players", "longest_game")
+
+
+def _config(row: ConfigRow, file: _File, opened: YamlFile | None, environment: Environment) -> ConfigRow:
+    changes = {key: value for key, value in file.configs.get(row.key, {}).items() if key != "profiles"}
+    prefix = ("configs", row.key)
+    if opened is not None and changes:
+        editable = [key for key in ConfigRow.model_fields if key not in _FIXED_CONFIG_KEYS]
+        for key in changes:
+            if key in _FIXED_CONFIG_KEYS:
+                raise opened.fail((*prefix, key), f"{key!r} is part of the game and cannot be set; "
+                                  f"valid: {', '.join([*editable, 'profiles'])}")  # fmt: skip
+        gate = changes.pop("gate", None)
+        row = opened.validate(ConfigRow, row.model_dump() | changes, prefix, [*editable, "gate", "profiles"])
+        if gate is not None:
+            if not isinstance(gate, dict):
+                raise opened.fail((*prefix, "gate"), "gate must map an opponent to a win rate")
+            known = list(_THRESHOLD_VARIABLES)
+            if "overridden" in gate:
+                raise opened.fail((*prefix, "gate", "overridden"), f"unknown key 'overridden'; {nearest('', known)}")
+            merged = opened.validate(GateThresholds, row.gate.model_dump() | gate, (*prefix, "gate"), known)
+            row = row.model_copy(update={"gate": merged})
+    packaged = CONFIGS[row.key].gate
+    rates = {name: _from_environment(name, row, environment) for name in _THRESHOLD_VARIABLES}
+    named = tuple(f"{name}={rate:g}" for name, rate in rates.items() if rate != packaged.against(name))
+    return row.model_copy(update={"gate": GateThresholds(**rates, overridden=named)})
+
+
+def _from_environment(opponent: str, row: ConfigRow, environment: Environment) -> float:
+    """Return the threshold in force: of the config's own variable, else the general one, else the row."""
+    general = _THRESHOLD_VARIABLES[opponent]
+    name = f"{PREFIX}{general}_{row.key.upper()}"
+    text = os.environ.get(name, "").strip()
+    if text:
+        try:
+            rate = float(text)
+        except ValueError as problem:
+            raise VariableError(f"{name}: a win rate between 0 and 1 is needed (given: {text!r})") from problem
+        if not 0.0 < rate < 1.0:
+            raise VariableError(f"{name}: a win rate between 0 and 1 is needed (given: {text!r})")
+        return rate
+    everywhere: float | None = getattr(environment, general.lower())
+    return row.gate.against(opponent) if everywhere is None else everywhere
+
+
+def _profile(name: str, config: ConfigRow, file: _File, opened: YamlFile | None, games: int | None) -> ProfileRow:
+    packaged: Mapping[str, object] = PROFILES[name].model_dump() | (LARGE_BOARD[name] if config.large else {})
+    row = ProfileRow.model_validate(packaged)
+    keys = [key for key in ProfileRow.model_fields if key != "name"]
+    own = (file.configs.get(config.key, {}).get("profiles") or {}).get(name)
+    for changes, prefix in (
+        (file.profiles.get(name), ("profiles", name)),
+        (own, ("configs", config.key, "profiles", name)),
+    ):
+        if opened is not None and changes:
+            if "name" in changes:
+                raise opened.fail((*prefix, "name"), f"unknown key 'name'; {nearest('name', keys)}")
+            row = opened.validate(ProfileRow, row.model_dump() | changes, prefix, keys)
+    return row if games is None else row.model_copy(update={"games_per_look": games})

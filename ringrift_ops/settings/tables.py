@@ -1,0 +1,340 @@
+"""The three tables of policy. A threshold anywhere else is a defect.
+
+Sources: game lengths from appendix C2 of the rule book (longest of the recorded games); gate rates from
+the operators' promotion runbook for two players, scaled to the seats for three and four.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rate = Field(gt=0.0, lt=1.0)
+Family = Literal["sparse", "convolutional"]
+
+
+class Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+# --- gates ---------------------------------------------------------------------------------------
+#
+# GATE_VERSION changes with every number below, and every evaluation and promotion stores it together
+# with its raw counts, so that a gate that was lowered until it passed is visible afterwards (F12).
+#
+# Change log
+#   1  first table: random .85/.74/.65, heuristic .60/.43/.33 for 2/3/4 players, previous 1/n;
+#      95 % bounds over at least 100 paired games, GSPRT [0, +50 Elo] with alpha = beta = 5 %.
+
+GATE_VERSION = "1"
+
+
+class GateThresholds(Row):
+    """Win rates that a candidate has to reach, against each opponent, in one config."""
+
+    random: float = Rate
+    heuristic: float = Rate
+    previous: float = Rate
+    overridden: tuple[str, ...] = Field(default=(), description="thresholds not from this table, as name=value")
+
+    @property
+    def version(self) -> str:
+        """The gate version stored with an evaluation; names every threshold that is not the table's."""
+        return "+".join((GATE_VERSION, *self.overridden))
+
+    def against(self, opponent: str) -> float:
+        """Return the threshold against ``random``, ``heuristic`` or ``previous``."""
+        return float(getattr(self, opponent))
+
+
+class GateRules(Row):
+    """How a gate decides; the same for every config."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0, description="of the bounds of a win rate")
+    minimum_games: int = Field(default=100, description="paired games before any verdict against a fixed baseline")
+    minimum_distinct: float = Field(default=0.95, description="share of distinct games below which NO_EVIDENCE")
+    alpha: float = Field(default=0.05, description="false promotion")
+    beta: float = Field(default=0.05, description="missed improvement")
+    elo_h0: float = Field(default=0.0, description="logistic Elo, against the previous net")
+    elo_h1: float = Field(default=50.0, description="logistic Elo, against the previous net")
+
+
+GATE = GateRules()
+
+
+class Checks(Row):
+    """What must hold inside stages, for every config and profile."""
+
+    soft_target_minimum: float = Field(default=0.99, description="share of searched decisions with a policy (F1)")
+    parent_loss_ratio: float = Field(default=1.1, description="first-epoch loss over the parent's, at most (F2)")
+    served_tolerance: float = Field(default=1e-4, description="max |served - trained| over the probe (F5)")
+    served_positions: int = Field(default=256, description="positions of that probe")
+    gradient_bad_factor: float = Field(default=50.0, description="a batch is bad above this times clip_norm")
+    gradient_bad_in_a_row: int = Field(default=8, description="stop on so many bad batches in a row")
+    gradient_first_batches: int = Field(default=30, description="stop when none of the first so many was good")
+    gradient_recent_batches: int = Field(default=100)
+    gradient_recent_bad: float = Field(default=0.25, description="stop on this bad share of the recent batches")
+    distinct_games: float = Field(default=0.95, description="of a self-play batch")
+    missed_tick_seconds: int = Field(default=300, description="a schedule tick older than this starts nothing")
+
+
+CHECKS = Checks()
+
+
+# --- configs -------------------------------------------------------------------------------------
+
+
+class ConfigRow(Row):
+    """One of the 12 configs. ``sparse`` and ``convolutional``: sizes of the net in that family."""
+
+    key: str
+    board: Literal["square8", "square19", "hex8", "hexagonal"]
+    players: int = Field(ge=2, le=4)
+    cron: str = Field(description="of the schedule, UTC; staggered so that no two configs start together")
+    longest_game: int = Field(gt=0, description="moves of the longest recorded game (RULES.md appendix C2)")
+    max_moves: int = Field(gt=0, description="cap per game: longest_game x 1.5, rounded up")
+    gate: GateThresholds
+    sparse: dict[str, int]
+    convolutional: dict[str, int]
+
+    @property
+    def large(self) -> bool:
+        """Whether games are several times longer than on the 8-cell boards."""
+        return self.board in ("square19", "hexagonal")
+
+    def sizes(self, family: Family) -> dict[str, int]:
+        """Return the net's sizes in ``family``, as ``TrainSpec.sizes`` wants them."""
+        return dict(self.sparse if family == "sparse" else self.convolutional)
+
+
+_SMALL_SPARSE = {"hidden": 64, "dense": 32}
+_LARGE_SPARSE = {"hidden": 48, "dense": 32}
+_SMALL_CONVOLUTIONAL = {"blocks": 6, "channels": 64}
+_LARGE_CONVOLUTIONAL = {"blocks": 8, "channels": 64}
+
+
+def _row(key: str, cron: str, longest: int, random: float, heuristic: float, previous: float) -> ConfigRow:
+    board, players = key.removesuffix("p").rsplit("_", 1)
+    large = board in ("square19", "hexagonal")
+    return ConfigRow(
+        key=key,
+        board=board,
+        players=int(players),
+        cron=cron,
+        longest_game=longest,
+        max_moves=math.ceil(longest * 1.5),
+        gate=GateThresholds(random=random, heuristic=heuristic, previous=previous),
+        sparse=_LARGE_SPARSE if large else _SMALL_SPARSE,
+        convolutional=_LARGE_CONVOLUTIONAL if large else _SMALL_CONVOLUTIONAL,
+    )
+
+
+#    config           schedule (UTC)     longest  random  heur.  previous
+_CONFIG_ROWS = (
+    _row("square8_2p", "0 */6 * * *", 272, 0.85, 0.60, 1 / 2),
+    _row("square8_3p", "30 */6 * * *", 341, 0.74, 0.43, 1 / 3),
+    _row("square8_4p", "0 1-23/6 * * *", 448, 0.65, 0.33, 1 / 4),
+    _row("hex8_2p", "30 1-23/6 * * *", 283, 0.85, 0.60, 1 / 2),
+    _row("hex8_3p", "0 2-23/6 * * *", 373, 0.74, 0.43, 1 / 3),
+    _row("hex8_4p", "30 2-23/6 * * *", 456, 0.65, 0.33, 1 / 4),
+    _row("square19_2p", "0 3-23/6 * * *", 637, 0.85, 0.60, 1 / 2),
+    _row("square19_3p", "30 3-23/6 * * *", 668, 0.74, 0.43, 1 / 3),
+    _row("square19_4p", "0 4-23/6 * * *", 1008, 0.65, 0.33, 1 / 4),
+    _row("hexagonal_2p", "30 4-23/6 * * *", 1122, 0.85, 0.60, 1 / 2),
+    _row("hexagonal_3p", "0 5-23/6 * * *", 1306, 0.74, 0.43, 1 / 3),
+    _row("hexagonal_4p", "30 5-23/6 * * *", 1690, 0.65, 0.33, 1 / 4),
+)
+
+CONFIGS: dict[str, ConfigRow] = {row.key: row for row in _CONFIG_ROWS}
+"""The 12 configs by key, in the order in which every list shows them."""
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+
+class ProfileRow(Row):
+    """How much of everything one generation gets."""
+
+    name: str
+    schedule_ticks: bool = Field(description="whether the cron of a config starts runs by itself")
+    cooldown_seconds: int = Field(ge=0, description="least time between two trainings of a config")
+
+    shards: int = Field(gt=0, description="self-play processes")
+    first_games: int = Field(gt=0, description="games of generation 1, over all shards")
+    first_player: Literal["random", "heuristic"]
+    first_simulations: int = Field(ge=0, description="PUCT simulations in generation 1; 0 = plain play")
+    games: int = Field(gt=0, description="games of a later generation, over all shards")
+    simulations: int = Field(ge=0, description="PUCT simulations in later generations")
+    c_puct: float = Field(default=1.5, gt=0.0)
+    first_temperature: float = Field(ge=0.0, description="of generation 1 (of scores when play is plain)")
+    temperature: float = Field(ge=0.0, description="of visit counts in later generations")
+    temperature_plies: int = Field(ge=0, description="plies after which temperature is 0")
+    noise_fraction: float = Field(ge=0.0, le=1.0, description="Dirichlet share at the root, later generations")
+    random_move_fraction: float = Field(ge=0.0, le=1.0, description="uniform legal moves")
+    opening_plies: int = Field(ge=0, description="uniform legal decisions at the start of every game")
+
+    parity_sample: int = Field(ge=0, description="games per batch; 0 = all")
+    parity_fail_threshold: float = Field(ge=0.0, le=1.0, description="share of failed games allowed; canonical data: 0")
+
+    older_share: float = Field(ge=0.0, lt=1.0, description="least share of older games in a window that has them")
+    window_minimum_rows: int = Field(gt=0, description="m of the window; also the rows below which training waits")
+    window_exponent: float = Field(default=0.65, gt=0.0, lt=1.0, description="e of the window")
+    window_slope: float = Field(default=0.4, gt=0.0, le=1.0, description="g of the window")
+    train_rows_per_new_row: float = Field(default=4.0, gt=0.0, description="what a new row adds to the train bucket")
+    split_ratio: float = Field(default=0.9, gt=0.0, lt=1.0, description="share of games in the training split")
+    max_samples: int | None = Field(default=None, description="of a dataset, uniform over games; None = all")
+
+    family: Family
+    device: str
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0.0)
+    weight_decay: float = Field(ge=0.0)
+    clip_norm: float = Field(gt=0.0)
+    checkpoint_every_steps: int = Field(gt=0)
+
+    gauntlet_simulations: int = Field(ge=0)
+    games_per_look: int = Field(gt=0)
+    cap: int = Field(gt=0, description="games against a fixed baseline")
+    cap_previous: int = Field(gt=0, description="games against the previous net")
+    mirror_games: int = Field(ge=0, description="against heuristic search at equal simulations; shown, not gated")
+
+    task_timeout_seconds: int = Field(gt=0, description="of any one task")
+    stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
+
+    def window(self, usable_rows: int) -> int:
+        """Return how many of the newest ``usable_rows`` N to train on (KataGo's window).
+
+        (N^e - m^e) / (e * m^(e-1)) * g + m: equals m at m, with slope g; all rows below m.
+        """
+        m, e, g = self.window_minimum_rows, self.window_exponent, self.window_slope
+        if usable_rows <= m:
+            return usable_rows
+        return min(usable_rows, int((usable_rows**e - m**e) / (e * m ** (e - 1)) * g + m))
+
+
+TINY = ProfileRow(
+    name="tiny",
+    schedule_ticks=False,
+    cooldown_seconds=0,
+    shards=2,
+    first_games=200,
+    first_player="heuristic",
+    first_simulations=0,
+    games=60,
+    simulations=16,
+    first_temperature=0.5,
+    temperature=0.8,
+    temperature_plies=10_000,
+    noise_fraction=0.25,
+    random_move_fraction=0.05,
+    opening_plies=6,
+    parity_sample=0,
+    parity_fail_threshold=0.0,
+    older_share=0.5,
+    window_minimum_rows=2_000,
+    family="sparse",
+    device="cpu",
+    epochs=2,
+    batch_size=512,
+    learning_rate=2e-3,
+    weight_decay=1e-5,
+    clip_norm=1.0,
+    checkpoint_every_steps=50,
+    gauntlet_simulations=8,
+    # Fewer games than GATE.minimum_games on purpose: this gauntlet can only end FAIL `inconclusive`.
+    games_per_look=24,
+    cap=48,
+    cap_previous=48,
+    mirror_games=24,
+    task_timeout_seconds=1_200,
+    stall_seconds=120,
+)
+
+QUICK = ProfileRow(
+    name="quick",
+    schedule_ticks=False,
+    cooldown_seconds=0,
+    shards=2,
+    first_games=5_000,
+    first_player="heuristic",
+    first_simulations=0,
+    games=1_200,
+    simulations=32,
+    first_temperature=0.5,
+    temperature=0.8,
+    temperature_plies=10_000,
+    noise_fraction=0.25,
+    random_move_fraction=0.05,
+    opening_plies=6,
+    parity_sample=0,
+    parity_fail_threshold=0.0,
+    older_share=0.5,
+    window_minimum_rows=250_000,
+    family="sparse",
+    device="cpu",
+    epochs=6,
+    batch_size=1_024,
+    learning_rate=2e-3,
+    weight_decay=1e-5,
+    clip_norm=1.0,
+    checkpoint_every_steps=200,
+    gauntlet_simulations=48,
+    games_per_look=50,
+    cap=400,
+    cap_previous=1_000,
+    mirror_games=100,
+    task_timeout_seconds=3_600,
+    stall_seconds=180,
+)
+
+STANDARD = ProfileRow(
+    name="standard",
+    schedule_ticks=True,
+    cooldown_seconds=300,
+    shards=8,
+    first_games=20_000,
+    first_player="heuristic",
+    first_simulations=32,
+    games=5_000,
+    simulations=200,
+    first_temperature=0.8,
+    temperature=0.8,
+    temperature_plies=40,
+    noise_fraction=0.25,
+    random_move_fraction=0.02,
+    opening_plies=4,
+    parity_sample=0,
+    parity_fail_threshold=0.0,
+    older_share=0.5,
+    window_minimum_rows=500_000,
+    family="convolutional",
+    device="cuda",
+    epochs=4,
+    # 256 samples for 8 GB of GPU memory, 512 from 16 GB on (R31).
+    batch_size=512,
+    learning_rate=1e-3,
+    weight_decay=1e-4,
+    clip_norm=1.0,
+    checkpoint_every_steps=500,
+    gauntlet_simulations=200,
+    games_per_look=50,
+    cap=400,
+    cap_previous=1_000,
+    mirror_games=200,
+    task_timeout_seconds=14_400,
+    stall_seconds=600,
+)
+
+PROFILES: dict[str, ProfileRow] = {row.name: row for row in (TINY, QUICK, STANDARD)}
+
+LARGE_BOARD: dict[str, dict[str, object]] = {
+    # Games on the large boards are five to eight times longer and each move costs several times more.
+    "tiny": {"first_games": 24, "games": 12, "simulations": 4, "gauntlet_simulations": 2, "cap": 24, "cap_previous": 24,
+             "games_per_look": 12, "mirror_games": 0},
+    "quick": {"first_games": 400, "games": 120, "simulations": 16, "gauntlet_simulations": 16, "mirror_games": 24},
+    "standard": {"first_games": 4_000, "games": 1_000},
+}  # fmt: skip
+"""What differs from a profile's row on square19 and hexagonal."""
