@@ -1,0 +1,54 @@
+"""Numba settings of the rules, and a cache folder that forgets nothing it should not.
+
+Numba's on-disk cache keys a function by its own file only: after an edit of a callee the caller's
+cached machine code still holds the old callee. So the folder's name carries a hash of every source
+file that is compiled (this package, players, network): another source, another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+PACKAGE = Path(__file__).resolve().parent.parent
+COMPILED_ROOMS = ("rules", "players", "network")
+
+
+def source_digest(package: Path = PACKAGE) -> str:
+    """First 16 hex digits of the SHA-256 over every Python file of the compiled rooms."""
+    digest = hashlib.sha256()
+    for room in COMPILED_ROOMS:
+        for path in sorted((package / room).glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Where compiled code lies: ``RINGRIFT_NUMBA_CACHE`` or the home's ``numba/``, then the digest."""
+    base = os.environ.get("RINGRIFT_NUMBA_CACHE")
+    if base is None:
+        home = os.environ.get("RINGRIFT_HOME")
+        base = str(Path(home) / "numba") if home else str(PACKAGE.parent / ".ringrift" / "numba")
+    return Path(base) / source_digest()
+
+
+# Numba reads NUMBA_CACHE_DIR when it is imported; this module is imported before numba everywhere.
+os.environ["NUMBA_CACHE_DIR"] = str(cache_folder())
+
+import numba  # noqa: E402  (must come after the variable above)
+
+numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+
+    def jit(function: F) -> F:
+        """Compile in nopython mode, cached on disk."""
+        return function
+
+else:
+    jit = numba.njit(cache=True, error_model="numpy")

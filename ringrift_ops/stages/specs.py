@@ -1,0 +1,231 @@
+"""What each of the seven stages is asked and what it answers: frozen models that forbid unknown keys.
+
+No field that says where data or a parent came from has a default. A spec plus the code version
+determines the result; paths are absolute or relative to ``RINGRIFT_HOME``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = str
+"""64 lower-case hex digits: the name of an immutable artifact."""
+
+
+class Stage(StrEnum):
+    """The pipeline in order. ``ringrift_ops.settings.stage_named`` accepts the runbooks' aliases."""
+
+    SELFPLAY = "selfplay"
+    PARITY = "parity"
+    EXPORT = "export"
+    TRAIN = "train"
+    GAUNTLET = "gauntlet"
+    PROMOTE = "promote"
+    DISTRIBUTE = "distribute"
+
+
+class Verdict(StrEnum):
+    """The gate's answer (gates.md). NO_EVIDENCE is a failed measurement, never a bad result."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    NO_EVIDENCE = "NO_EVIDENCE"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageSpec(Frozen):
+    """Fields common to every stage."""
+
+    config: str = Field(description="config key such as hex8_2p")
+    generation: int | None = Field(description="ledger id of the generation; None outside a generation")
+    token: int = Field(description="fencing token of the generation lease; 0 outside a generation")
+    seed: int = Field(description="derived from the generation key; every random draw comes from it")
+
+
+class SearchSettings(Frozen):
+    """How a player chooses its moves."""
+
+    simulations: int = Field(ge=0, description="PUCT simulations per decision; 0 = plain one-ply play")
+    c_puct: float = 1.5
+    temperature: float = Field(ge=0.0, description="of visit counts (search) or scores (plain)")
+    temperature_plies: int = Field(default=10_000, ge=0, description="plies after which temperature is 0")
+    noise_fraction: float = Field(default=0.0, ge=0.0, le=1.0, description="Dirichlet share at the root")
+    random_move_fraction: float = Field(default=0.0, ge=0.0, le=1.0, description="uniform legal moves")
+
+
+class SelfplaySpec(StageSpec):
+    shard: int
+    games: int = Field(gt=0)
+    max_moves: int = Field(gt=0)
+    player: Literal["random", "heuristic", "net"]
+    weights: Sha256 | None = Field(description="net of every seat; None unless player is net")
+    search: SearchSettings
+    opening_plies: int = Field(ge=0, description="uniform random legal decisions at the start of each game")
+    output: str | None = Field(description="file to write; None = the home's data/games")
+
+
+class SelfplayResult(Frozen):
+    batch: Sha256 = Field(description="content digest of the games, clocks left out")
+    path: str
+    games: int
+    moves: int
+    distinct_fraction: float
+    policy_games: int = Field(description="games whose decisions carry a search policy")
+    seconds: float
+
+
+class ParitySpec(StageSpec):
+    batches: list[str] = Field(description="paths of game databases")
+    sample: int = Field(ge=0, description="games per database; 0 = all")
+    fail_threshold: float = Field(ge=0.0, le=1.0)
+    bundles: str | None = Field(description="folder for state bundles; None = the home's data/parity")
+
+
+class ParityFailure(Frozen):
+    database: str
+    game_id: str
+    move: int
+    kinds: list[str]
+    bundle: str
+
+
+class ParityResult(Frozen):
+    report: Sha256
+    checked: int
+    failed: int
+    failures: list[ParityFailure]
+    passed: bool
+    seconds: float
+
+
+class ExportSpec(StageSpec):
+    databases: list[str]
+    output: str | None
+    max_samples: int | None
+    split_ratio: float = Field(gt=0.0, lt=1.0, description="share of games in the training split")
+    window: int | None = Field(description="newest rows to keep (gates.md data window); None = all")
+
+
+class ExportResult(Frozen):
+    dataset: Sha256
+    path: str
+    games: int
+    duplicates_removed: int
+    unchecked_games: int = Field(description="games left out because parity has not passed them")
+    samples: int
+    train_samples: int
+    policy_samples: int
+    soft_target_fraction: float
+    seconds: float
+
+
+class TrainSpec(StageSpec):
+    dataset: Sha256
+    dataset_path: str
+    parent: Sha256 | None = Field(description="weights to start from; None = random start")
+    family: Literal["sparse", "convolutional"]
+    sizes: dict[str, int]
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0.0)
+    weight_decay: float = Field(ge=0.0)
+    clip_norm: float = Field(gt=0.0)
+    device: str
+    checkpoint_every_steps: int = Field(gt=0)
+    output: str | None
+
+
+class TrainResult(Frozen):
+    weights: Sha256
+    path: str
+    parent: Sha256 | None
+    dataset: Sha256
+    samples: int
+    steps: int
+    first_epoch_loss: float
+    train_loss: float
+    validation_loss: float
+    parent_validation_loss: float | None
+    served_difference: float = Field(description="max |served - trained| over 256 positions")
+    resumed_from_step: int
+    seconds: float
+
+
+class GauntletSpec(StageSpec):
+    candidate: Sha256
+    candidate_path: str
+    previous: Sha256 | None
+    previous_path: str | None
+    opponents: list[Literal["random", "heuristic", "previous"]]
+    search: SearchSettings
+    games_per_look: int = Field(gt=0)
+    cap: int = Field(gt=0, description="games against a fixed baseline")
+    cap_previous: int = Field(gt=0)
+    mirror_games: int = Field(ge=0, description="shown, not gated: against heuristic search at equal simulations")
+    max_moves: int = Field(gt=0)
+
+
+class OpponentResult(Frozen):
+    opponent: str
+    games: int
+    wins: int
+    losses: int
+    draws: int
+    distinct_fraction: float
+    win_rate: float
+    lower: float
+    upper: float
+    threshold: float
+    verdict: Verdict
+    reason: str
+    errors: int
+
+
+class GauntletResult(Frozen):
+    report: Sha256
+    path: str
+    candidate: Sha256
+    gate_version: str
+    verdict: Verdict
+    reason: str
+    opponents: list[OpponentResult]
+    mirror: OpponentResult | None
+    seconds: float
+
+
+class PromoteSpec(StageSpec):
+    candidate: Sha256
+    candidate_path: str
+    report: Sha256
+    report_path: str
+    auto_promote: bool
+
+
+class PromoteResult(Frozen):
+    promoted: bool
+    canonical: Sha256 | None
+    previous: Sha256 | None
+    reason: str
+
+
+class DistributeSpec(StageSpec):
+    weights: Sha256
+    destinations: list[str]
+
+
+class Delivery(Frozen):
+    destination: str
+    path: str
+    verified: bool
+    error: str | None
+
+
+class DistributeResult(Frozen):
+    weights: Sha256
+    deliveries: list[Delivery]
