@@ -1,0 +1,72 @@
+"""What every test gets: a home of its own, a clean environment, and Debian packages where it may install them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# Nothing of the installation that starts the tests reaches them. Compiled code is shared: it is named by its source.
+for _name in [name for name in os.environ if name.lstrip("_").startswith(("AIRFLOW", "RINGRIFT_"))]:
+    if _name != "RINGRIFT_NUMBA_CACHE":
+        del os.environ[_name]
+os.environ.setdefault("RINGRIFT_NUMBA_CACHE", str(PROJECT / ".ringrift" / "numba"))
+
+MISSING_PACKAGE = "missing package"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share a worker, and so do all that start Airflow, which come first: they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("platform") is None)
+    for item in items:
+        group = "platform" if item.get_closest_marker("platform") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``RINGRIFT_HOME`` of this test: an empty folder."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("RINGRIFT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with RingRift's recorded games beside the project; tests that need it are skipped without it."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded games: {folder} does not exist")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def debian_package() -> Callable[[str, str], str]:
+    """Return the path of a command, after installing its Debian package where that is possible.
+
+    ``debian_package("sshd", "openssh-server")``. Elsewhere the test is skipped and says why; with ``CI=true`` it fails.
+    """
+
+    def provide(command: str, package: str) -> str:
+        path = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin:/usr/local/sbin")
+        if path is None and os.geteuid() == 0 and Path("/etc/debian_version").exists():
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment)
+            subprocess.run(
+                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], check=False, env=environment
+            )
+            path = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin:/usr/local/sbin")
+        if path is None:
+            reason = f"{MISSING_PACKAGE}: {command} (Debian package {package})"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return provide
