@@ -338,3 +338,19 @@ LARGE_BOARD: dict[str, dict[str, object]] = {
     "standard": {"first_games": 4_000, "games": 1_000},
 }  # fmt: skip
 """What differs from a profile's row on square19 and hexagonal."""
+
+
+# --- leases --------------------------------------------------------------------------------------
+
+
+class LeaseRules(Row):
+    """How long the ledger believes in somebody it does not hear from."""
+
+    generation_seconds: int = Field(default=3_600, description="a generation's lease, unless it is renewed")
+    waiting_seconds: int = Field(
+        default=300, description="a waiting generation that has not asked for so long loses its turn, not its place"
+    )
+    waiver_seconds: int = Field(default=86_400, description="longest life of a waiver (R14)")
+
+
+LEASES = LeaseRules()

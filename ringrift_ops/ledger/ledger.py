@@ -1,0 +1,36 @@
+"""The ledger: everything the platform knows, behind one object."""
+
+from __future__ import annotations
+
+from ringrift_ops.ledger.artifacts import Artifacts
+from ringrift_ops.ledger.engine import make_engine
+from ringrift_ops.ledger.evaluations import Evaluations
+from ringrift_ops.ledger.events import Events
+from ringrift_ops.ledger.leases import Leases
+from ringrift_ops.ledger.promotion import Promotions
+from ringrift_ops.ledger.view import View
+from ringrift_ops.settings.load import Settings
+
+
+class Ledger(View, Leases, Artifacts, Evaluations, Promotions, Events):
+    """One ledger. Every method is one transaction; nothing is kept open in between.
+
+    Every method that takes ``now`` means an aware datetime and defaults to the present moment;
+    every ``token`` is the fencing token of the generation's lease (0 outside a generation).
+    """
+
+    @classmethod
+    def open(cls, url: str | None = None) -> Ledger:
+        """Return the ledger at ``url``, else where the settings say (``RINGRIFT_LEDGER_URL``).
+
+        A SQLite ledger is made or migrated when needed. Raises :class:`LedgerTooNewError`,
+        :class:`LedgerTooOldError`, :class:`NotALedgerError`, :class:`LedgerUnavailableError`.
+        """
+        ledger = cls.unchecked(url)
+        ledger.check_revision()
+        return ledger
+
+    @classmethod
+    def unchecked(cls, url: str | None = None) -> Ledger:
+        """Return the ledger without looking at its revision: for ``ringrift db migrate``, which does."""
+        return cls(make_engine(url or Settings.load().ledger_url))

@@ -1,0 +1,229 @@
+"""What the ledger answers with: frozen rows, one class per table that people ask about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from ringrift_ops.stages.specs import Sha256, Verdict
+
+Kind = Literal["games", "parity_report", "dataset", "weights", "gauntlet_report"]
+PromotionKind = Literal["promote", "rollback", "back_out", "forced"]
+
+
+class GenerationState(StrEnum):
+    """WAITING for the lease, RUNNING under it, FINISHED (see outcome), or WITHDRAWN before it ran."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    WITHDRAWN = "withdrawn"
+
+
+class Outcome(StrEnum):
+    """How a generation ended: the gate's verdict, PARTIAL (it was not asked for one), or ERROR."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    NO_EVIDENCE = "NO_EVIDENCE"
+    PARTIAL = "PARTIAL"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One run of the pipeline of one config. ``number`` counts the config's generations from 1, by first grant."""
+
+    id: int
+    config: str
+    key: str
+    logical_date: datetime | None
+    run_id: str
+    run_after: datetime
+    profile: str
+    seed: int
+    state: GenerationState
+    outcome: Outcome | None
+    reason: str | None
+    number: int | None
+    parent: Sha256 | None
+    created_at: datetime
+    seen_at: datetime
+    granted_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may write. ``holder`` None: nobody; ``token`` is then the last one given out."""
+
+    name: str
+    token: int
+    holder: str | None
+    generation: int | None
+    acquired_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An immutable file. ``path`` is absolute or relative to the home."""
+
+    sha: Sha256
+    kind: Kind
+    path: str
+    bytes: int
+    config: str
+    generation: int | None
+    meta: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Relative:
+    """One artifact of a lineage, ``depth`` steps away, reached through ``role`` of ``via``."""
+
+    artifact: Artifact
+    role: str
+    via: Sha256
+    depth: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What an artifact was made from (nearest first) and what was made from it."""
+
+    artifact: Artifact
+    ancestors: list[Relative]
+    descendants: list[Relative]
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """A games database whose parity passed. ``games`` that passed, ``rows`` = moves in it."""
+
+    sha: Sha256
+    path: str
+    games: int
+    rows: int
+    generation: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict."""
+
+    generation: int
+    stage: str
+    shard: int
+    state: Literal["running", "done", "failed"]
+    job_id: str | None
+    token: int
+    spec: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class GamePair:
+    """One opening against one opponent, played from every seat.
+
+    ``scores`` (of the candidate, 0..1) and ``digests`` (of the games): one per seat rotation.
+    """
+
+    opponent: str
+    opening: int
+    seed: int
+    scores: list[float]
+    digests: list[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A gauntlet: verdict with raw counts per opponent (``OpponentResult`` as dicts) and gate version."""
+
+    id: int
+    report: Sha256
+    config: str
+    generation: int | None
+    candidate: Sha256
+    previous: Sha256 | None
+    gate_version: str
+    verdict: Verdict
+    reason: str
+    opponents: list[dict[str, Any]]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One move of a canonical pointer, with the counts and the gate version it rests on."""
+
+    id: int
+    config: str
+    kind: PromotionKind
+    sha: Sha256
+    previous: Sha256 | None
+    generation: int | None
+    token: int
+    evaluation: int | None
+    gate_version: str | None
+    counts: list[dict[str, Any]]
+    reason: str
+    actor: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The net in force for a config."""
+
+    config: str
+    sha: Sha256
+    previous: Sha256 | None
+    promotion: int
+    token: int
+    moved_at: datetime
+
+
+@dataclass(frozen=True)
+class DeliveryRow:
+    """One net at one destination, as last tried."""
+
+    sha: Sha256
+    destination: str
+    path: str
+    verified: bool
+    error: str | None
+    generation: int | None
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, for people and audit; no work depends on hearing one."""
+
+    id: int
+    type: str
+    config: str | None
+    generation: int | None
+    payload: dict[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A recorded exception: who, why, until when."""
+
+    id: int
+    kind: str
+    config: str | None
+    reason: str
+    actor: str
+    created_at: datetime
+    expires_at: datetime
