@@ -225,7 +225,7 @@ class GameRecord:
             self.eliminated, self.territory, self.in_hand,
             [[seat.player_type, seat.ai_type, seat.ai_difficulty, seat.ai_profile_id] for seat in self.players],
             self.source, self.engine_mode, self.opponent_type, self.opponent_model_id,
-            self.opening_plies, self.final_hash, len(self.moves), self.metadata,
+            self.opening_plies, self.final_hash, len(self.moves), dict(self.metadata),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode())
         digest.update(bytes(self.seats) + "".join(self.phases).encode() + " ".join(self.moves).encode())

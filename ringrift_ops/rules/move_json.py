@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from ringrift_ops.errors import UsageError
 from ringrift_ops.rules import layout
@@ -86,6 +86,16 @@ class MoveKeyError(UsageError):
 
 class MoveJsonError(UsageError):
     """Move JSON that is not a JSON object or lacks a field without which the move cannot be replayed."""
+
+    where = ""
+
+    def at(self, where: str) -> Self:
+        """The same error, its message naming the game and move it was found at."""
+        self.where = where
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.where}: {super().__str__()}" if self.where else super().__str__()
 
 
 class NonCanonicalMoveTypeError(MoveJsonError):
@@ -336,13 +346,13 @@ class MoveTranslator:
 
     # ---- JSON -> key ------------------------------------------------------------------------------------------
 
-    def to_key(self, text: str, *, legacy: bool = False) -> ParsedMove:
+    def to_key(self, text: str | bytes, *, legacy: bool = False) -> ParsedMove:
         """The move of a JSON text. ``legacy`` also accepts RingRift's former type names.
 
         Raises :class:`MoveJsonError` (not JSON, field missing), :class:`NonCanonicalMoveTypeError`,
         :class:`KeylessMoveError`. Texts of our own layout are looked up instead of parsed.
         """
-        own = _OWN_LAYOUT.fullmatch(text)
+        own = _OWN_LAYOUT.fullmatch(text) if isinstance(text, str) else None
         if own is not None:
             known = self._parsed.get(own[1])
             if known is not None:
