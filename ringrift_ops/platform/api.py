@@ -1,0 +1,117 @@
+"""Airflow's REST interface, as far as the platform needs it. Answers are Airflow's JSON objects."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from ringrift_ops.errors import InfrastructureError
+from ringrift_ops.platform.environment import LOOPBACK
+
+WATCHED = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+PATIENCE_SECONDS = 60.0
+"""For how long a request is repeated while a component restarts or SQLite is locked."""
+
+
+class ApiError(InfrastructureError):
+    """Airflow refused a request, or does not answer."""
+
+
+class Api:
+    """The REST door of the platform on this machine; logs in by itself, again when the token has expired."""
+
+    def __init__(self, port: int, user: str, password: str) -> None:
+        self._base = f"http://{LOOPBACK}:{port}"
+        self._login = {"username": user, "password": password}
+        self._token: str | None = None
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def health(self) -> dict[str, str]:
+        """Return {component: its status}; '-' where the API server does not answer (yet)."""
+        try:
+            answer = self._send("GET", "/api/v2/monitor/health", None, timeout=5.0)
+        except (OSError, http.client.HTTPException, ValueError):
+            return dict.fromkeys(WATCHED, "-")
+        return {name: str((answer.get(name) or {}).get("status")) for name in WATCHED}
+
+    def healthy(self) -> bool:
+        return set(self.health().values()) == {"healthy"}
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """Return the answer to ``GET /api/v2<path>``."""
+        return self._call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("POST", path, body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PATCH", path, body)
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Return whether the DAG processor has read the DAG already."""
+        return bool(self.get("/dags", dag_id_pattern=dag_id, limit=1)["total_entries"])
+
+    def unpause(self, dag_id: str) -> None:
+        self.patch(f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Start a manual run without a logical date and return its run id."""
+        return str(self.post(f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
+
+    def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]:
+        """Return the DAG's runs, newest first."""
+        return list(self.get(f"/dags/{dag_id}/dagRuns", order_by="-run_after", **query)["dag_runs"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        return self.get(f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        path = f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances"
+        return list(self.get(path, limit=100)["task_instances"])
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> list[str]:
+        """Return the lines of one attempt's log."""
+        path = f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}/logs/{attempt}"
+        content = self.get(path, map_index=map_index, full_content="true").get("content", [])
+        return [str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                if self._token is None:
+                    self._token = str(self._send("POST", "/auth/token", self._login, timeout=30.0)["access_token"])
+                return self._send(method, f"/api/v2{path}", body, timeout=30.0)
+            except urllib.error.HTTPError as error:
+                if error.code == 401 and self._token is not None:
+                    self._token = None
+                elif error.code < 500 or time.monotonic() > deadline:
+                    raise ApiError(f"Airflow answers {error.code} to {method} {path}: {_reason(error)}") from error
+            except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() > deadline:
+                    raise ApiError(f"Airflow does not answer at {self._base}: {error}; see its log") from error
+            time.sleep(0.5)
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._base + path, method=method, data=data, headers=headers)
+        with self._opener.open(request, timeout=timeout) as response:
+            answer: dict[str, Any] = json.loads(response.read() or b"{}")
+        return answer
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    text = error.read().decode(errors="replace")
+    try:
+        return str(json.loads(text).get("detail", text))[:300]
+    except ValueError:
+        return text[:300]
