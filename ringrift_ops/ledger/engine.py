@@ -51,10 +51,12 @@ def make_engine(url: str) -> Engine:
             raise NotALedgerError(f"ledger URL {parsed.render_as_string()}: only sqlite and postgresql are supported")
         arguments: dict[str, Any] = {"connect_timeout": BUSY_SECONDS}
         if parsed.get_backend_name() == "sqlite":
-            arguments = {"timeout": BUSY_SECONDS}
-            parsed = parsed.set(query={})
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            if not parsed.database or parsed.database == ":memory:":
+                raise NotALedgerError(f"ledger URL {url}: a ledger needs a file that every process can open")
+            arguments = {} if "timeout" in parsed.query else {"timeout": BUSY_SECONDS}
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        elif parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg2")
         engine = sa.create_engine(parsed, poolclass=NullPool, connect_args=arguments)
     except (ArgumentError, NoSuchModuleError) as error:
         raise NotALedgerError(f"ledger URL {url.split('@')[-1]!r} cannot be used: {error}") from error
@@ -108,8 +110,8 @@ class Connected:
             yield
         except sa.exc.IntegrityError:
             raise
-        except DBAPIError as error:
-            cause = str(error.orig).strip()
+        except (DBAPIError, sqlite3.Error) as error:
+            cause = str(error.orig if isinstance(error, DBAPIError) else error).strip()
             if "not a database" in cause or "malformed" in cause:
                 raise NotALedgerError(f"{self.place} is not a ledger: {cause}; move it away or restore it") from error
             raise LedgerUnavailableError(

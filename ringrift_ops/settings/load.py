@@ -53,6 +53,7 @@ class Environment(BaseSettings):
     @classmethod
     def read(cls) -> Self:
         """Return what the process environment says; raises :class:`VariableError`."""
+        _refuse_misspelt()
         try:
             return cls()
         except ValidationError as problem:
@@ -61,6 +62,18 @@ class Environment(BaseSettings):
                 for one in problem.errors(include_url=False)
             ]
             raise VariableError("\n".join(lines)) from problem
+
+
+def _refuse_misspelt() -> None:
+    """Raise :class:`VariableError` for a promotion variable that nothing would read."""
+    general = [PREFIX + name for name in _THRESHOLD_VARIABLES.values()]
+    known = {*general, *(f"{name}_{key.upper()}" for name in general for key in CONFIGS)}
+    for name in os.environ:
+        if name.startswith(f"{PREFIX}PROMOTION_") and name not in known:
+            raise VariableError(
+                f"unknown variable {name}; {nearest(name, general)}; of one config only: "
+                f"the same followed by its key, such as {general[0]}_HEX8_2P"
+            )
 
 
 class _File(BaseModel):

@@ -80,20 +80,20 @@ class YamlFile:
         """Return one error that tells every mistake of a failed validation, each with its line."""
         from ringrift_ops.settings.names import nearest
 
-        lines = []
+        found: list[tuple[int, str]] = []
         for one in problem.errors(include_url=False, include_context=False):
             loc = (*prefix, *one["loc"])
             name = str(loc[-1]) if loc else "file"
             place = ".".join(str(step) for step in loc[:-1])
-            where = f"{self.path} line {self.line(loc)}"
+            line = self.line(loc)
             under = f" under {place}" if place else ""
             if one["type"] == "extra_forbidden":
                 known = f"; {nearest(name, valid_keys)}" if len(one["loc"]) == 1 else ""
-                lines.append(f"{where}: unknown key {name!r}{under}{known}")
+                found.append((line, f"unknown key {name!r}{under}{known}"))
             else:
                 given = "" if one["type"] == "missing" else f" (given: {one['input']!r})"
-                lines.append(f"{where}: {name}{under}: {one['msg']}{given}")
-        return self._error("\n".join(lines))
+                found.append((line, f"{name}{under}: {one['msg']}{given}"))
+        return self._error("\n".join(f"{self.path} line {line}: {message}" for line, message in sorted(found)))
 
     def fail(self, loc: Loc, message: str) -> YamlError:
         """Return the error that says ``message`` about the line at ``loc``."""
