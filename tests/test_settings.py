@@ -220,7 +220,7 @@ def test_a_misspelt_promotion_variable_is_not_silently_ignored(monkeypatch: pyte
         ("profiles:\n  quik: {epochs: 1}\n", 2, "unknown profile 'quik'; did you mean quick"),
         ("configs:\n  hex8_5p: {}\n", 2, "unknown config 'hex8_5p'"),
         ("configs:\n  hex8_2p:\n    gates: {}\n", 3, "unknown key 'gates' under configs.hex8_2p; did you mean gate"),
-        ("configs:\n  hex8_2p:\n    gate: {randm: 0.9}\n", 3, "'randm' under configs.hex8_2p.gate; did you mean random"),
+        ("configs:\n  hex8_2p:\n    gate: {randm: 0.9}\n", 3, "'randm' under configs.hex8_2p.gate; did you mean"),
         ("configs:\n  hex8_2p:\n    players: 3\n", 3, "'players' is part of the game and cannot be set"),
         ("configs:\n  hex8_2p:\n    profiles:\n      quick:\n        gams: 1\n", 5, "did you mean games"),
         ("configs:\n  hex8_2p:\n    profiles:\n      fast: {}\n", 4, "unknown profile 'fast'"),

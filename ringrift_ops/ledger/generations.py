@@ -163,11 +163,14 @@ class Generations(Connected):
     def withdraw_generation(self, generation_id: int, reason: str, now: datetime | None = None) -> Generation:
         """Take a waiting generation out of the line (its run was given up) and return it.
 
-        One that was finished before is finished again. A running one is left as it is.
+        One that was finished before is finished again. One that runs under a live lease is left as it is.
         """
+        moment = now or utc_now()
         with self._writing() as connection:
             found = find(connection, generation_id)
-            if found.state is GenerationState.WAITING:
+            lease = leases.find(connection, generation_lease(found.config))
+            held = lease is not None and lease.generation == found.id and leases.is_held(lease, moment)
+            if found.state is GenerationState.WAITING or (found.state is GenerationState.RUNNING and not held):
                 again = GenerationState.WITHDRAWN if found.outcome is None else GenerationState.FINISHED
                 why = reason if found.outcome is None else found.reason
                 _update(connection, found.id, state=again.value, reason=why)

@@ -104,6 +104,15 @@ def _clear(connection: Connection, lease: Lease, now: datetime) -> None:
     )
 
 
+def _wait_again(connection: Connection, lease: Lease) -> None:
+    table = schema.generations
+    connection.execute(
+        sa.update(table)
+        .where(table.c.id == lease.generation, table.c.state == GenerationState.RUNNING.value)
+        .values(state=GenerationState.WAITING.value)
+    )
+
+
 def extend(connection: Connection, lease: Lease, until: datetime) -> Lease:
     """Let a lease run until ``until``; never shorter than it runs already."""
     longer = max(until, lease.expires_at)
@@ -147,12 +156,18 @@ class Leases(Connected):
             return extend(connection, lease, moment + timedelta(seconds=seconds))
 
     def release_lease(self, name: str, token: int, now: datetime | None = None) -> None:
-        """Give a lease back. Repeating it is harmless; raises :class:`StaleTokenError` for another's lease."""
+        """Give a lease back; a generation that ran under it and is not finished waits again.
+
+        Repeating it is harmless. Raises :class:`StaleTokenError` for another's lease.
+        """
+        moment = now or utc_now()
         with self._writing() as connection:
             lease = find(connection, name)
             if lease is not None and lease.holder is None and lease.token == token:
                 return
-            release(connection, check(connection, name, token), now or utc_now())
+            held = check(connection, name, token)
+            release(connection, held, moment)
+            _wait_again(connection, held)
 
     def force_release_lease(self, name: str, *, reason: str, actor: str, now: datetime | None = None) -> Lease | None:
         """Break a lease and return it as it was, or None when nobody held it.
@@ -168,12 +183,7 @@ class Leases(Connected):
             if lease is None or lease.holder is None:
                 return None
             _clear(connection, lease, moment)
-            if lease.generation is not None:
-                connection.execute(
-                    sa.update(schema.generations)
-                    .where(schema.generations.c.id == lease.generation)
-                    .values(state=GenerationState.WAITING.value)
-                )
+            _wait_again(connection, lease)
             events.record(
                 connection, EventType.LEASE_FORCED, _config_of(name), lease.generation,
                 {"lease": name, "holder": lease.holder, "token": lease.token, "reason": reason, "actor": actor},
