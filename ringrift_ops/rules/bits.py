@@ -55,6 +55,7 @@ def _empty(a) -> Any: ...
 def _same(a, b) -> Any: ...
 def _count(a) -> Any: ...
 def _lowest(a) -> Any: ...
+def _without_lowest(a) -> Any: ...
 def _single(cell, zero) -> Any: ...
 def _has(a, cell) -> Any: ...
 def _shift(G, direction, b) -> Any: ...
@@ -187,6 +188,13 @@ def _(a):
     return lowest
 
 
+@overload(_without_lowest)
+def _(a):
+    if _is_word(a):
+        return lambda a: a & (a - np.uint64(1))
+    return lambda a: _without(a, _single(_lowest(a), a))
+
+
 @overload(_single)
 def _(cell, zero):
     if _is_word(zero):
@@ -306,6 +314,12 @@ def count(a):
 def lowest(a):
     """Lowest cell index of a set that is not empty."""
     return _lowest(a)
+
+
+@jit
+def without_lowest(a):
+    """The set without its lowest cell."""
+    return _without_lowest(a)
 
 
 @jit

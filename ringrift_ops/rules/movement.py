@@ -14,6 +14,7 @@ from ringrift_ops.rules.boards import (
     H_COLLAPSED,
     H_DIRECTION_OF,
     H_DIRECTIONS,
+    H_MARKERS,
     H_NEIGHBOUR,
     H_PLAYERS,
     H_RINGS,
@@ -21,7 +22,7 @@ from ringrift_ops.rules.boards import (
     H_X,
     H_Y,
 )
-from ringrift_ops.rules.bits import bit_index, both, either, empty, has, load, opposite, shift, without
+from ringrift_ops.rules.bits import bit_index, both, either, empty, has, load, opposite, shift, single, without
 from ringrift_ops.rules.layout import (
     EMPTY,
     MARKER,
@@ -34,7 +35,6 @@ from ringrift_ops.rules.layout import (
     S_MUST,
     S_ON_BOARD,
     S_PLAYER,
-    STACK,
 )
 from ringrift_ops.rules.stacks import (
     cap_of,
@@ -233,97 +233,6 @@ def any_move(G, s, p):
                 return True
             rest ^= bit
     return False
-
-
-@jit
-def stacks_and_collapsed(G, s, zero):
-    """The set of cells that are not free."""
-    taken = zero
-    for i in range(G[H_PLAYERS]):
-        taken = either(taken, load(s, S_CONTROL + i * G[H_WORDS], zero))
-        taken = either(taken, load(s, G[H_COLLAPSED] + i * G[H_WORDS], zero))
-    return taken
-
-
-@jit
-def _placement_limit(G, s, p):
-    """Rings ``p`` may still put on one empty cell: hand, three, and supply (4.1 no. 1, 3, 4)."""
-    return min(s[S_HAND + p - 1], min(3, G[H_RINGS] - s[S_ON_BOARD + p - 1]))
-
-
-@jit
-def _alive_on(G, s, cell, word, p):
-    """No dead placement (4.1 no. 5) of one ring on a stack."""
-    cap = cap_of(word) + 1 if owner_of(word) == p else 1
-    return can_act(G, s, cell, height_of(word) + 1, cap)
-
-
-@jit
-def add_placements(G, s, moves, n, zero):
-    """place_ring (4.1): per cell the counts 1..3, those above 1 only where 1 is legal.
-
-    A stack of height k on an empty cell is alive at once where k free cells lie in a row; only the
-    few other cells are tested one by one.
-    """
-    p = s[S_PLAYER]
-    limit = _placement_limit(G, s, p)
-    if limit < 1:
-        return n
-    free = without(load(G, G[H_BOARD], zero), stacks_and_collapsed(G, s, zero))
-    one, two, three = zero, zero, zero
-    for d in range(G[H_DIRECTIONS]):
-        back = opposite(G, d)
-        row = shift(G, back, free)
-        one = either(one, row)
-        row = shift(G, back, both(free, row))
-        two = either(two, row)
-        three = either(three, shift(G, back, both(free, row)))
-    base = G[H_CELL]
-    for cell in range(G[H_CELLS]):
-        word = s[base + cell]
-        if word == EMPTY:
-            if has(one, cell) or can_act(G, s, cell, 1, 1):
-                n = add_move(moves, n, pack(PLACE, cell, 0, 0, 1))
-                if limit > 1 and (has(two, cell) or can_act(G, s, cell, 2, 2)):
-                    n = add_move(moves, n, pack(PLACE, cell, 0, 0, 2))
-                if limit > 2 and (has(three, cell) or can_act(G, s, cell, 3, 3)):
-                    n = add_move(moves, n, pack(PLACE, cell, 0, 0, 3))
-        elif word & 3 == STACK and _alive_on(G, s, cell, word, p):
-            n = add_move(moves, n, pack(PLACE, cell, 0, 0, 1))
-    return n
-
-
-@jit
-def any_placement(G, s, p, zero):
-    """anyPlacement (2.4): some cell is a legal placement with count 1."""
-    if _placement_limit(G, s, p) < 1:
-        return False
-    base = G[H_CELL]
-    stride = G[H_CELLS] + 1
-    for cell in range(G[H_CELLS]):
-        if s[base + cell] == EMPTY:
-            for d in range(G[H_DIRECTIONS]):
-                if is_free(s[base + G[G[H_NEIGHBOUR] + d * stride + cell]]):
-                    return True
-    for cell in range(G[H_CELLS]):
-        word = s[base + cell]
-        if word == EMPTY:
-            if can_act(G, s, cell, 1, 1):
-                return True
-        elif word & 3 == STACK and _alive_on(G, s, cell, word, p):
-            return True
-    return False
-
-
-@jit
-def place(G, s, cell, rings, p):
-    """Effect of place_ring (4.1)."""
-    word = take_stack(G, s, cell) if is_stack(cell_word(G, s, cell)) else np.int64(0)
-    for _ in range(rings):
-        word = with_ring_on_top(G, s, word, p)
-    put_stack(G, s, cell, word)
-    s[S_HAND + p - 1] -= rings
-    s[S_MUST] = cell
 
 
 @jit

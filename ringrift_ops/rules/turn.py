@@ -64,7 +64,6 @@ from ringrift_ops.rules.lines import add_line_moves, any_line, collapse_run
 from ringrift_ops.rules.movement import (
     add_move,
     add_movements,
-    add_placements,
     add_segments,
     any_move,
     capture,
@@ -72,8 +71,8 @@ from ringrift_ops.rules.movement import (
     has_segment,
     move_stack,
     pack,
-    place,
 )
+from ringrift_ops.rules.placement import add_placements, place
 from ringrift_ops.rules.recovery import add_recoveries, extract, recover, recovery_eligible
 from ringrift_ops.rules.stacks import (
     cap_of,
@@ -117,6 +116,13 @@ def _add_buried_payments(G, s, moves, n):
 
 
 @jit
+def may_skip_placement(G, s):
+    """skip_placement (3.2): with rings in hand, an own stack that can act, or without any stack a recovery."""
+    p = s[S_PLAYER]
+    return any_move(G, s, p) if s[S_STACKS + p - 1] > 0 else recovery_eligible(s, p)
+
+
+@jit
 def _placement_phase(G, s, moves, zero):
     p = s[S_PLAYER]
     n = 0
@@ -126,7 +132,7 @@ def _placement_phase(G, s, moves, zero):
         return add_move(moves, n, pack(NO_PLACEMENT, 0, 0, 0, 0))
     before = n
     n = add_placements(G, s, moves, n, zero)
-    if any_move(G, s, p) if s[S_STACKS + p - 1] > 0 else recovery_eligible(s, p):
+    if may_skip_placement(G, s):
         n = add_move(moves, n, pack(SKIP_PLACEMENT, 0, 0, 0, 0))
     if n == before:
         n = add_move(moves, n, pack(NO_PLACEMENT, 0, 0, 0, 0))

@@ -48,7 +48,8 @@ from ringrift_ops.rules.layout import (
     S_STACKS,
     S_WINNER,
 )
-from ringrift_ops.rules.movement import any_move, any_placement
+from ringrift_ops.rules.movement import any_move
+from ringrift_ops.rules.placement import any_placement
 
 LPS_ROUNDS = 3
 
