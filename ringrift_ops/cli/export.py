@@ -1,0 +1,119 @@
+"""``ringrift export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringrift_ops.cli import options as o
+from ringrift_ops.cli.parity import Databases
+from ringrift_ops.stages.specs import ExportSpec, Stage
+
+Discover = Annotated[
+    bool, typer.Option("--use-discovery", help="Find every database of the config in the home's data/games.")
+]
+MaxSamples = Annotated[
+    int | None, typer.Option("--max-samples", help="Sample so many, uniformly over games; never 'the first'.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("export")(export)
+
+
+def export(
+    context: typer.Context,
+    databases: Databases = None,
+    use_discovery: Discover = False,
+    config: o.Config = None,
+    board: o.Board = None,
+    players: o.Players = None,
+    output: Annotated[Path | None, typer.Option("--output", help="NPZ to write; else the store only.")] = None,
+    max_samples: MaxSamples = None,
+    split_ratio: Annotated[float | None, typer.Option("--split-ratio", help="Share of games to train on.")] = None,
+    window: Annotated[int | None, typer.Option("--window", help="Keep only the newest so many rows.")] = None,
+    profile: o.Profile = None,
+    seed: o.Seed = None,
+    verbose: o.Verbose = False,
+    as_json: o.AsJson = False,
+    spec: o.SpecFile = None,
+    result: o.ResultFile = None,
+    heartbeat: o.HeartbeatPath = None,
+) -> None:
+    """Turn games that passed parity into a dataset, split by game."""
+    from ringrift_ops.cli.running import run_stage
+
+    def asked() -> ExportSpec:
+        return spec_of(
+            o.config_of(config, board, players),
+            databases or [],
+            use_discovery=use_discovery,
+            quiet=as_json,
+            output=output,
+            profile=profile,
+            seed=o.seed_of(seed),
+            max_samples=max_samples,
+            split_ratio=split_ratio,
+            window=window,
+        )
+
+    run_stage(context, Stage.EXPORT, o.Doors(spec, result, heartbeat, as_json, verbose), asked)
+
+
+def spec_of(
+    key: str,
+    databases: list[Path],
+    *,
+    use_discovery: bool = False,
+    quiet: bool = True,
+    output: Path | None = None,
+    profile: str | None,
+    seed: int,
+    max_samples: int | None = None,
+    split_ratio: float | None = None,
+    window: int | None = None,
+) -> ExportSpec:
+    """Return what the options ask for; prints ``path: N games`` of what it discovers unless ``quiet`` (R13).
+
+    Raises :class:`~ringrift_ops.cli.options.OptionConflictError`, ``MissingFileError``, ``MissingDatabaseError``.
+    """
+    from ringrift_ops.cli.order import Order
+    from ringrift_ops.settings import Settings
+
+    paths = [o.existing(path, "--db") for path in databases]
+    if use_discovery:
+        if paths:
+            raise o.OptionConflictError("--use-discovery finds the databases itself; leave --db out")
+        paths = discovered(key, quiet=quiet)
+    if not paths:
+        raise o.OptionConflictError(f"which games? Give --db FILE, or --use-discovery for all of {key}")
+    order = Order.of(Settings.load(), key, profile, seed)
+    planned = order.export(
+        databases=[str(path) for path in paths],
+        window=window,
+        output=str(output.absolute()) if output else None,
+    )
+    return o.changed(planned, {"max_samples": max_samples, "split_ratio": split_ratio})
+
+
+def discovered(key: str, *, quiet: bool) -> list[Path]:
+    """Return every database of a config below the home's data/games; raises ``MissingDatabaseError``."""
+    import sys
+
+    from ringrift_ops.games.database import MissingDatabaseError
+    from ringrift_ops.games.discovery import discover
+    from ringrift_ops.home import Home
+
+    folder = Home.find().games
+    discovery = discover(folder, key)
+    if not quiet:
+        for found in discovery.found:
+            print(found)
+    for path, reason in discovery.unreadable.items():
+        print(f"{path}: left out: {reason}", file=sys.stderr)
+    if not discovery.found:
+        raise MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
+    return [found.path for found in discovery.found]

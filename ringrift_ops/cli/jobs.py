@@ -1,0 +1,90 @@
+"""``ringrift jobs``: what runs on this machine, its log, and its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ringrift_ops.cli import options as o
+from ringrift_ops.cli.output import print_fields, print_json, print_table
+
+if TYPE_CHECKING:
+    from ringrift_ops.hosts.jobs import JobStatus
+    from ringrift_ops.hosts.local import LocalJobs
+
+_FOLLOW_SECONDS = 0.5
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("jobs")(jobs)
+
+
+def jobs(
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One job; all unless given.")] = None,
+    logs: Annotated[bool, typer.Option("--logs", help="Print its log.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=1, help="With --logs: only the last so many lines.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="With --logs: go on until the job is over.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="End it with all it started; it can be resumed.")] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show jobs on this machine, the log of one, or end one."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.hosts.jobs import JobState, NoSuchJobError
+    from ringrift_ops.hosts.local import LocalJobs
+
+    local = LocalJobs(Home.find().jobs)
+    if job_id is None:
+        if logs or kill:
+            raise o.OptionConflictError("--logs and --kill need the id of a job; `ringrift jobs` lists them")
+        _show_all(local, as_json=as_json)
+        return
+    status = local.kill(job_id) if kill else local.poll(job_id)
+    if status.state is JobState.ABSENT:
+        raise NoSuchJobError(f"no job {job_id} in {local.root}; `ringrift jobs` lists them")
+    if logs:
+        _print_log(local, job_id, tail=tail, follow=follow)
+    elif as_json:
+        print_json(status)
+    else:
+        print_fields(status.model_dump(mode="json") | {"folder": str(local.folder(job_id))})
+
+
+def _show_all(local: LocalJobs, *, as_json: bool) -> None:
+    states = [local.poll(job_id) for job_id in local.all()]
+    if as_json:
+        print_json(states)
+        return
+    print_table(
+        ("job", "state", "attempt", "started", "progress", "how it ended"),
+        [(one.job_id, one.state.value, one.attempt, one.started, _progress(one), one.reason) for one in states],
+    )
+
+
+def _progress(status: JobStatus) -> str:
+    beat = status.heartbeat
+    if not beat:
+        return "-"
+    total = "" if beat.get("total") is None else f"/{beat['total']}"
+    return f"{beat.get('phase', '')} {beat.get('done', '')}{total} {beat.get('unit', '')}".strip()
+
+
+def _print_log(local: LocalJobs, job_id: str, *, tail: int | None, follow: bool) -> None:
+    offset, text = 0, ""
+    while (part := local.log(job_id, offset)).text:
+        offset = part.next_offset
+        text = text + part.text if tail is None else "\n".join((text + part.text).rsplit("\n", tail + 1)[-tail - 1 :])
+        if tail is None:
+            print(text, end="")
+            text = ""
+    print(text, end="", flush=True)
+    while follow:
+        over = local.poll(job_id).over  # asked before the last look, so nothing is missed
+        while (part := local.log(job_id, offset)).text:
+            offset = part.next_offset
+            print(part.text, end="", flush=True)
+        if over:
+            return
+        time.sleep(_FOLLOW_SECONDS)

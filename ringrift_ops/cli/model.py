@@ -1,0 +1,138 @@
+"""``ringrift model``: nets, the names they go by, and their form for other tools (R55)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ringrift_ops.cli import options as o
+from ringrift_ops.cli.output import print_fields, print_json, print_table
+from ringrift_ops.errors import InfrastructureError, UsageError
+
+_PTH = "pth"
+
+
+class LinksDisagreeError(InfrastructureError):
+    """A link in ``models/`` does not lead to the net in force."""
+
+
+class NotWeightsError(UsageError):
+    """A file that is not safetensors."""
+
+
+class UnknownFormatError(UsageError):
+    """``--to`` names a format that is not written."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the group."""
+    group = typer.Typer(help="Nets, their names and their metadata.", no_args_is_help=True)
+    group.command("show")(show)
+    group.command("links")(links)
+    group.command("convert")(convert)
+    app.add_typer(group, name="model")
+
+
+def show(
+    model: Annotated[str, typer.Argument(help="A config key (its canonical net), a sha256 or a file.")],
+    as_json: o.AsJson = False,
+) -> None:
+    """Show a net: what its header says, and its evaluations on record."""
+    from ringrift_ops.cli.nets import net_named
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.settings import CONFIGS
+
+    net = net_named("canonical" if model in CONFIGS else model, model, "MODEL")
+    header, tensors = read_header(net.path)
+    ledger = Ledger.open()
+    key = header.get("config", model)
+    evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []
+    canonical = ledger.canonical(key) if key in CONFIGS else None
+    shown: dict[str, Any] = {
+        "sha256": net.sha,
+        "path": str(net.path),
+        "bytes": net.path.stat().st_size,
+        "canonical": canonical is not None and canonical.sha == net.sha,
+        **header,
+        "tensors": tensors,
+        "evaluations": [
+            {"verdict": one.verdict, "reason": one.reason, "gate": one.gate_version, "at": one.created_at}
+            for one in evaluations
+        ],
+    }
+    if as_json:
+        print_json(shown)
+    else:
+        print_fields(shown)
+
+
+def read_header(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the metadata in a weights file and its tensors as ``name dtype [shape]``.
+
+    Reads no tensor. Raises :class:`NotWeightsError`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+            tensors = [f"{name} {one.get_dtype()} {list(one.get_shape())}" for name, one in slices.items()]
+            return dict(sorted((opened.metadata() or {}).items())), tensors
+    except (SafetensorError, OSError) as error:
+        raise NotWeightsError(f"{path} is not a safetensors file: {error}") from error
+
+
+def links(
+    repair: Annotated[bool, typer.Option("--repair", help="Make every link agree with the ledger.")] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Compare canonical_CONFIG and ringrift_best_CONFIG in models/ with the ledger."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.stages.links import LinkState, links_of, repair_links
+
+    home, ledger = Home.find(), Ledger.open()
+    wrong = repair_links(home, ledger) if repair else []
+    found = links_of(home, ledger)
+    if as_json:
+        print_json({"links": found, "repaired": wrong})
+    else:
+        print_table(("config", "link", "state", "net"), [(x.config, x.path.name, x.state, x.sha) for x in found])
+        if repair:
+            print(f"{len(wrong)} repaired")
+    left = [link for link in found if link.state is not LinkState.RIGHT]
+    if left:
+        raise LinksDisagreeError(
+            f"{len(left)} of {len(found)} links disagree with the ledger: {', '.join(one.path.name for one in left)}; "
+            + ("move these files away by hand" if repair else "run `ringrift model links --repair`")
+        )
+
+
+def convert(
+    model: Annotated[str, typer.Argument(help="A config key (its canonical net), a sha256 or a file.")],
+    to: Annotated[str, typer.Option("--to", help="pth: a torch file for other tools; never read back here.")] = _PTH,
+    output: Annotated[Path | None, typer.Option("--output", help="Else NAME.pth in the current folder.")] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Write a net in another form; what lies in the header goes along under `metadata`."""
+    from ringrift_ops.cli.nets import net_named
+    from ringrift_ops.settings import CONFIGS
+    from ringrift_ops.store import atomic_write
+
+    if to != _PTH:
+        raise UnknownFormatError(f"--to {to}: only {_PTH} is written")
+    net = net_named("canonical" if model in CONFIGS else model, model, "MODEL")
+    header, _ = read_header(net.path)
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(net.path)
+    content = {"state_dict": weights, "metadata": header | {"sha256": net.sha}}
+    target = (output or Path(f"{model if model in CONFIGS else net.path.stem}.{_PTH}")).absolute()
+    atomic_write(target, lambda stream: torch.save(content, stream))
+    if as_json:
+        print_json({"path": target, "sha256": net.sha})
+    else:
+        print(f"{target}: {net.sha[:12]} with {len(weights)} tensors")

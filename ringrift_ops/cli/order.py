@@ -1,0 +1,164 @@
+"""What a person asks a stage for, outside any generation: the rows of the settings, as a spec.
+
+A generation's specs are made by ``ringrift_ops.stages.plan`` from its ledger row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ringrift_ops.settings import ConfigRow, ProfileRow, Settings
+from ringrift_ops.stages.specs import (
+    DistributeSpec,
+    ExportSpec,
+    GauntletSpec,
+    ParitySpec,
+    PromoteSpec,
+    SearchSettings,
+    SelfplaySpec,
+    Sha256,
+    TrainSpec,
+)
+
+NO_GENERATION = None
+NO_TOKEN = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """By which rows, and from which seed. Where data or a parent comes from is always an argument."""
+
+    config: ConfigRow
+    profile: ProfileRow
+    seed: int
+
+    @classmethod
+    def of(cls, settings: Settings, config: str, profile: str | None, seed: int) -> Order:
+        """Return an order by the settings' rows; raises ``UnknownConfigError``, ``UnknownProfileError``."""
+        return cls(settings.config(config), settings.profile(config, profile), seed)
+
+    def selfplay(self, *, parent: Sha256 | None, shard: int, output: str | None) -> SelfplaySpec:
+        """Return a batch of self-play: by the net ``parent``, or by the profile's first player without one."""
+        row, first = self.profile, parent is None
+        return SelfplaySpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            shard=shard,
+            games=row.first_games if first else row.games,
+            max_moves=self.config.max_moves,
+            player=row.first_player if first else "net",
+            weights=parent,
+            search=SearchSettings(
+                simulations=row.first_simulations if first else row.simulations,
+                c_puct=row.c_puct,
+                temperature=row.first_temperature if first else row.temperature,
+                temperature_plies=row.temperature_plies,
+                noise_fraction=0.0 if first and row.first_simulations == 0 else row.noise_fraction,
+                random_move_fraction=row.random_move_fraction,
+            ),
+            opening_plies=row.opening_plies,
+            output=output,
+        )
+
+    def parity(self, *, batches: Sequence[str]) -> ParitySpec:
+        """Return the check of game databases by the second engine."""
+        return ParitySpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            batches=list(batches),
+            sample=self.profile.parity_sample,
+            fail_threshold=self.profile.parity_fail_threshold,
+            bundles=None,
+        )
+
+    def export(self, *, databases: Sequence[str], window: int | None, output: str | None) -> ExportSpec:
+        """Return the making of a dataset; ``window``: the newest rows to keep, None for all."""
+        return ExportSpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            databases=list(databases),
+            output=output,
+            max_samples=self.profile.max_samples,
+            split_ratio=self.profile.split_ratio,
+            window=window,
+        )
+
+    def train(self, *, dataset: Sha256, dataset_path: str, parent: Sha256 | None, output: str | None) -> TrainSpec:
+        """Return one training, from ``parent``'s weights or from a random start."""
+        row = self.profile
+        return TrainSpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            dataset=dataset,
+            dataset_path=dataset_path,
+            parent=parent,
+            family=row.family,
+            sizes=self.config.sizes(row.family),
+            epochs=row.epochs,
+            batch_size=row.batch_size,
+            learning_rate=row.learning_rate,
+            weight_decay=row.weight_decay,
+            clip_norm=row.clip_norm,
+            device=row.device,
+            checkpoint_every_steps=row.checkpoint_every_steps,
+            output=output,
+        )
+
+    def gauntlet(
+        self, *, candidate: Sha256, candidate_path: str, previous: Sha256 | None, previous_path: str | None
+    ) -> GauntletSpec:
+        """Return the gauntlet of a candidate; against the previous net only when there is one."""
+        row = self.profile
+        return GauntletSpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            candidate=candidate,
+            candidate_path=candidate_path,
+            previous=previous,
+            previous_path=previous_path,
+            opponents=["random", "heuristic"] if previous is None else ["random", "heuristic", "previous"],
+            search=SearchSettings(simulations=row.gauntlet_simulations, c_puct=row.c_puct, temperature=0.0),
+            games_per_look=row.games_per_look,
+            cap=row.cap,
+            cap_previous=row.cap_previous,
+            mirror_games=row.mirror_games,
+            max_moves=self.config.max_moves,
+        )
+
+    def promote(
+        self, *, candidate: Sha256, candidate_path: str, report: Sha256, report_path: str, auto_promote: bool
+    ) -> PromoteSpec:
+        """Return the decision on a candidate, by the evidence in ``report`` alone."""
+        return PromoteSpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            candidate=candidate,
+            candidate_path=candidate_path,
+            report=report,
+            report_path=report_path,
+            auto_promote=auto_promote,
+        )
+
+    def distribute(self, *, weights: Sha256, destinations: Sequence[str]) -> DistributeSpec:
+        """Return the delivery of a net."""
+        return DistributeSpec(
+            config=self.config.key,
+            generation=NO_GENERATION,
+            token=NO_TOKEN,
+            seed=self.seed,
+            weights=weights,
+            destinations=list(destinations),
+        )

@@ -1,0 +1,151 @@
+"""``ringrift pipeline``: the runbooks' own words for the stages, and the state of the whole (R61, R65)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringrift_ops.cli import options as o
+from ringrift_ops.stages.specs import Stage
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and where.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the group."""
+    group = typer.Typer(help="Phases of the pipeline by the runbooks' names.", no_args_is_help=True)
+    group.command("status")(status)
+    phases = typer.Typer(help="Run one phase.", no_args_is_help=True)
+    phases.command("canonical_selfplay")(canonical_selfplay)
+    phases.command("parity_validation")(parity_validation)
+    phases.command("npz_export")(npz_export)
+    group.add_typer(phases, name="run")
+    app.add_typer(group, name="pipeline")
+
+
+def status(
+    config: o.Config = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Also write the state to this file; else to pipeline_state.json.")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show where the pipeline stands: phase, status, games, workers."""
+    from ringrift_ops.cli.output import print_fields, print_json
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.settings import config_named
+
+    ledger = Ledger.open()
+    found = ledger.pipeline_state(None if config is None else config_named(config).key)
+    ledger.write_pipeline_state(state or Home.find().pipeline_state)
+    if as_json:
+        print_json(found)
+    else:
+        print_fields({name: value for name, value in found.items() if name != "configs"})
+
+
+def canonical_selfplay(
+    context: typer.Context,
+    config: o.Config = None,
+    board: o.Board = None,
+    players: o.Players = None,
+    games: Annotated[int | None, typer.Option("--num-games", help="Games to play; else the profile's.")] = None,
+    output: Annotated[Path | None, typer.Option("--output-db", help="Else a file in the home's data/games.")] = None,
+    max_moves: Annotated[int | None, typer.Option("--max-moves", help="Cap per game; else the config's.")] = None,
+    profile: o.Profile = None,
+    seed: o.Seed = None,
+    dry_run: DryRun = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Self-play for canonical data: the net in force, or the heuristic before there is one."""
+    from ringrift_ops.cli import selfplay
+
+    key = o.config_of(config, board or (None if config else "square8"), players)
+    spec = selfplay.spec_of(key, profile=profile, seed=o.seed_of(seed), output=output, games=games, max_moves=max_moves)
+    _run(context, Stage.SELFPLAY, spec, dry_run=dry_run, as_json=as_json)
+
+
+def parity_validation(
+    context: typer.Context,
+    databases: Annotated[
+        list[Path] | None, typer.Option("--db", help="Game database; else every one of the config.")
+    ] = None,
+    config: o.Config = None,
+    board: o.Board = None,
+    players: o.Players = None,
+    sample: Annotated[int | None, typer.Option("--sample", help="Games per database; 0 = all.")] = None,
+    fail_threshold: Annotated[float | None, typer.Option("--fail-threshold", help="0 for canonical data.")] = None,
+    profile: o.Profile = None,
+    seed: o.Seed = None,
+    dry_run: DryRun = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Replay recorded games in both rule engines and compare."""
+    from ringrift_ops.cli import export, parity
+
+    if databases:
+        key = parity.config_of_databases(databases, config, board, players)
+    else:
+        key = o.config_of(config, board or (None if config else "square8"), players)
+        databases = export.discovered(key, quiet=as_json)
+    spec = parity.spec_of(
+        databases, config=key, profile=profile, seed=o.seed_of(seed), sample=sample, fail_threshold=fail_threshold
+    )
+    _run(context, Stage.PARITY, spec, dry_run=dry_run, as_json=as_json)
+
+
+def npz_export(
+    context: typer.Context,
+    databases: Annotated[
+        list[Path] | None, typer.Option("--db", help="Game database; else every one of the config.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="Folder for CONFIG.npz; else the home's data/training.")
+    ] = None,
+    config: o.Config = None,
+    board: o.Board = None,
+    players: o.Players = None,
+    max_samples: Annotated[int | None, typer.Option("--max-samples", help="Uniformly over games.")] = None,
+    profile: o.Profile = None,
+    seed: o.Seed = None,
+    dry_run: DryRun = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Turn games that passed parity into a dataset."""
+    from ringrift_ops.cli import export, parity
+    from ringrift_ops.home import Home
+
+    if databases:
+        key = parity.config_of_databases(databases, config, board, players)
+    else:
+        key = o.config_of(config, board or (None if config else "square8"), players)
+    spec = export.spec_of(
+        key,
+        databases or [],
+        use_discovery=not databases,
+        quiet=as_json,
+        output=(output_dir or Home.find().training) / f"{key}.npz",
+        profile=profile,
+        seed=o.seed_of(seed),
+        max_samples=max_samples,
+    )
+    _run(context, Stage.EXPORT, spec, dry_run=dry_run, as_json=as_json)
+
+
+def _run(context: typer.Context, stage: Stage, spec: object, *, dry_run: bool, as_json: bool) -> None:
+    from ringrift_ops.cli.output import print_fields, print_json
+    from ringrift_ops.cli.running import run_stage
+    from ringrift_ops.stages.specs import StageSpec
+
+    assert isinstance(spec, StageSpec)
+    if dry_run:
+        planned = {"stage": stage.value, "host": "this machine", "spec": spec.model_dump(mode="json")}
+        if as_json:
+            print_json(planned)
+        else:
+            print_fields({"stage": stage.value, "host": "this machine"} | spec.model_dump(mode="json"))
+        return
+    run_stage(context, stage, o.Doors(None, None, None, as_json), lambda: spec)

@@ -1,0 +1,84 @@
+"""The names under which other programs find the nets in force: a mirror of the ledger, repaired from it (R55)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ringrift_ops.home import Home
+from ringrift_ops.ledger import Ledger
+from ringrift_ops.settings import CONFIGS
+from ringrift_ops.stages.specs import Sha256
+from ringrift_ops.store import Store, replace_symlink
+
+WEIGHTS_SUFFIX = ".safetensors"
+
+
+class LinkState(StrEnum):
+    """How a link stands against the ledger."""
+
+    RIGHT = "right"
+    MISSING = "missing"
+    WRONG = "wrong"
+    """It leads elsewhere, to nothing, or is no link."""
+    STRAY = "stray"
+    """It is there although the config has no canonical net."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One name in ``models/``. ``target`` is what it should lead to, None when the config has no canonical."""
+
+    config: str
+    path: Path
+    sha: Sha256 | None
+    target: Path | None
+    state: LinkState
+
+
+def links_of(home: Home, ledger: Ledger) -> list[Link]:
+    """Return both links of every config that has a canonical net, and stray links of those that have none."""
+    found = []
+    for config in CONFIGS:
+        canonical = ledger.canonical(config)
+        sha = None if canonical is None else canonical.sha
+        target = None if sha is None else Store(home).path(sha, WEIGHTS_SUFFIX)
+        for path in (home.canonical_link(config), home.best_link(config)):
+            state = _state(path, target)
+            if state is not None:
+                found.append(Link(config, path, sha, target, state))
+    return found
+
+
+def _state(path: Path, target: Path | None) -> LinkState | None:
+    there = path.is_symlink() or path.exists()
+    if target is None:
+        return LinkState.STRAY if there else None
+    if not there:
+        return LinkState.MISSING
+    right = path.is_symlink() and target.exists() and path.resolve() == target.resolve()
+    return LinkState.RIGHT if right else LinkState.WRONG
+
+
+def point_links(home: Home, config: str, sha: Sha256) -> list[Path]:
+    """Make both links of ``config`` lead to the net ``sha``, each in one step, and return them.
+
+    Raises :class:`~ringrift_ops.store.MissingObjectError`, :class:`~ringrift_ops.store.WriteError`.
+    """
+    target = Store(home).get(sha, WEIGHTS_SUFFIX)
+    links = [home.canonical_link(config), home.best_link(config)]
+    for link in links:
+        replace_symlink(link, target)
+    return links
+
+
+def repair_links(home: Home, ledger: Ledger) -> list[Link]:
+    """Make every link agree with the ledger and return those that did not. A stray link is removed; a file never is."""
+    wrong = [link for link in links_of(home, ledger) if link.state is not LinkState.RIGHT]
+    for link in wrong:
+        if link.target is not None:
+            replace_symlink(link.path, link.target)
+        elif link.path.is_symlink():
+            link.path.unlink(missing_ok=True)
+    return wrong
