@@ -59,9 +59,10 @@ class Api:
     def unpause(self, dag_id: str) -> None:
         self.patch(f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
         """Start a manual run without a logical date and return its run id."""
-        return str(self.post(f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
+        body = {"logical_date": None, "conf": conf} | ({} if run_id is None else {"dag_run_id": run_id})
+        return str(self.post(f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]:
         """Return the DAG's runs, newest first."""

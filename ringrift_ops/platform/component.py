@@ -56,7 +56,7 @@ def prepare(slots: dict[str, int]) -> None:
     if empty:
         initdb()
     else:
-        check_and_run_migrations()
+        check_and_run_migrations()  # type: ignore[no-untyped-call]  # Airflow's own
     with create_session() as session:
         for name, count in slots.items():
             # A deferred training holds its slot: the work goes on although no worker waits for it.
@@ -74,7 +74,7 @@ def run(name: str, arguments: list[str]) -> None:
     sys.argv = ["airflow", *arguments]
     from airflow.__main__ import main
 
-    main()
+    main()  # type: ignore[no-untyped-call]  # Airflow's own
 
 
 def _end_dead(job_type: str) -> None:

@@ -75,8 +75,17 @@ class Installation:
     def state(self) -> Path:
         return self.home.airflow / "platform.json"
 
+    def url(self) -> str:
+        """Return the address of the running platform's web interface."""
+        return str(json.loads(self.state.read_text())["url"])
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the components."""
+        return self.home.logs / "platform"
+
     def log(self, component: str) -> Path:
-        return self.home.logs / "platform" / f"{component}.log"
+        return self.logs / f"{component}.log"
 
 
 @dataclass(frozen=True)

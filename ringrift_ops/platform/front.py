@@ -42,7 +42,7 @@ class NotReadyError(InfrastructureError):
     """The platform did not come up."""
 
 
-class InterruptedError_(InfrastructureError):
+class EndedError(InfrastructureError):
     """A signal, or ``make stop``, ended the platform before its work was done."""
 
 
@@ -96,17 +96,24 @@ class Front:
         finally:
             self._end()
 
+    @property
+    def owns(self) -> bool:
+        """Whether the platform is this front's own (and not one it watches)."""
+        return self._keeper is not None
+
     def check(self) -> None:
-        """Raise when the platform is to end: :class:`InterruptedError_` by a signal, :class:`NotReadyError` by itself."""
+        """Raise when it is to end: :class:`EndedError` by a signal or ``make stop``, else :class:`NotReadyError`."""
         for line in self._lines():
             self.last_words = line
             self.screen.say(line)
         if self.signals.received is not None:
-            raise InterruptedError_(f"ended by {self.signals.received.name}")
-        assert self._keeper is not None
-        if self._keeper.poll() is not None:
+            raise EndedError(f"ended by {self.signals.received.name}")
+        if self._keeper is None:
+            if read_state(self.installation) is None:
+                raise NotReadyError("the platform has ended")
+        elif self._keeper.poll() is not None:
             if self._keeper.returncode == 0:
-                raise InterruptedError_("ended by `make stop`")
+                raise EndedError("ended by `make stop`")
             raise NotReadyError(f"the platform ended ({self._keeper.returncode}): {self.last_words}")
 
     def slots(self) -> dict[str, int]:
@@ -125,8 +132,7 @@ class Front:
 
     def _start(self, ports: Ports) -> None:
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "ringrift_ops.platform", "keep", self.profile, *map(str, (ports.web, ports.execution)),
-             json.dumps(self.slots())],
+            [sys.executable, "-m", "ringrift_ops.platform", "keep", *self._arguments(ports)],
             env=component_environment(os.environ, self.home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -137,6 +143,9 @@ class Front:
         assert self._keeper.stdout is not None
         os.set_blocking(self._keeper.stdout.fileno(), False)
 
+    def _arguments(self, ports: Ports) -> list[str]:
+        return [self.profile, str(ports.web), str(ports.execution), json.dumps(self.slots())]
+
     def _wait_until_ready(self, ports: Ports) -> Api:
         api = Api(ports.web, USER, Secrets.of(self.installation).password)
         begun = time.monotonic()
@@ -146,15 +155,15 @@ class Front:
                 wait.tick()
                 if time.monotonic() - begun > READY_SECONDS:
                     raise NotReadyError(
-                        f"Airflow is not up after {READY_SECONDS:g} s: {api.health()}; see {self.installation.log('x').parent}"
+                        f"Airflow is not up after {READY_SECONDS:g} s: {api.health()}; see {self.installation.logs}"
                     )
         self.screen.say(f"Airflow is up after {time.monotonic() - begun:.0f} s")
         return api
 
     def _lines(self) -> list[str]:
         """Return what the keeper has said since the last call."""
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
+        if self._keeper is None or self._keeper.stdout is None:
+            return []
         while select.select([self._keeper.stdout], [], [], 0)[0]:
             chunk = os.read(self._keeper.stdout.fileno(), 65536)
             if not chunk:
@@ -176,6 +185,19 @@ class Front:
         processes.end_descendants(0.0)
         for line in self._lines():
             self.screen.say(line)
+
+
+def attach(front: Front) -> Api | None:
+    """Return the REST door of the platform that runs on the front's home already, None when none does.
+
+    From here on ``front.check`` watches that platform and signals end the watching, not the platform.
+    """
+    state = read_state(front.installation)
+    if state is None:
+        return None
+    front.signals.listen()
+    port = int(str(state["url"]).rsplit(":", 1)[1])
+    return Api(port, USER, Secrets.of(front.installation).password)
 
 
 def stop(home: Home, screen: Screen) -> ExitCode:

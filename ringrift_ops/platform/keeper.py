@@ -174,7 +174,9 @@ class Keeper:
         if self._stop:
             raise _StoppedError
         if process.returncode != 0:
-            raise PreparationError(f"preparing Airflow's database failed ({process.returncode}): {tail(log)}\nsee {log}")
+            raise PreparationError(
+                f"preparing Airflow's database failed ({process.returncode}): {tail(log)}\nsee {log}"
+            )
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -277,4 +279,3 @@ def say(text: str) -> None:
         sys.stdout.flush()
     except OSError:
         return
-

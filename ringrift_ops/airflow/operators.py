@@ -1,0 +1,286 @@
+"""The tasks of a generation's DAG. All that they do is in ``work``; here is only what Airflow needs to know.
+
+Any of them may be cleared at any time: a stage that is done returns its result, a job that runs is adopted, and the
+lease is asked for again (in order) when it was given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseOperator, BaseSensorOperator, get_current_context
+from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
+
+from ringrift_ops.airflow.assets import asset
+from ringrift_ops.airflow.triggers import GamesTrigger, JobTrigger, LeaseTrigger, LevelTrigger, revived
+from ringrift_ops.stages.specs import Stage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ringrift_ops.airflow.work import Work
+
+LEASE_WAIT = timedelta(days=30)
+"""A backfill of many dates waits for its turn; what ends the waiting is the run being given up."""
+DEFERRED_MARGIN = timedelta(minutes=5)
+"""A job ends itself at its own limit; the task waits a little longer for it."""
+
+JUDGING = (Stage.GAUNTLET.value, Stage.PROMOTE.value, Stage.DISTRIBUTE.value)
+"""The stages of a run for a net that exists already."""
+
+ASSETS: dict[Stage, tuple[str, tuple[str, ...]]] = {
+    Stage.PARITY: ("games", ("report", "checked")),
+    Stage.EXPORT: ("dataset", ("dataset", "path", "games", "samples")),
+    Stage.TRAIN: ("candidate", ("weights", "path", "dataset", "parent", "validation_loss")),
+    Stage.PROMOTE: ("canonical", ("canonical", "previous", "reason")),
+}
+"""The asset that a stage renews, and which fields of its result the asset event tells."""
+
+
+class OfGeneration(BaseOperator):
+    """A task of the generation of its DAG run."""
+
+    def __init__(self, *, config: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.config = config
+
+    def run_of(self, context: Context) -> dict[str, Any]:
+        """Return the arguments of ``Work.of_run`` for this DAG run, as plain JSON."""
+        run, params = context["dag_run"], context["params"]
+        return {
+            "config": self.config,
+            "logical_date": None if run.logical_date is None else run.logical_date.isoformat(),
+            "run_id": run.run_id,
+            "run_after": run.run_after.isoformat(),
+            "profile": params["profile"],
+            "candidate": params.get("candidate"),
+        }
+
+    def work(self, context: Context) -> Work:
+        from ringrift_ops.airflow.work import Work
+
+        return Work.of_run(**revived(self.run_of(context)))
+
+    def stages(self, context: Context) -> list[Stage]:
+        """Return the stages that this run was asked for, in the pipeline's order."""
+        from ringrift_ops.settings import stage_named
+
+        asked = {stage_named(name) for name in context["params"]["stages"]}
+        return [stage for stage in Stage if stage in asked]
+
+    def wait_for_lease(self, context: Context, method: str) -> NoReturn:
+        """Defer until the generation has its lease, then go on with ``method``."""
+        self.log.info("waiting for the generation lease of %s", self.config)
+        self.wait_for(LeaseTrigger(self.run_of(context)), method, LEASE_WAIT)
+
+    def wait_for(self, trigger: LevelTrigger, method: str, timeout: timedelta) -> NoReturn:
+        """Defer until ``trigger`` fires, then go on with ``method``."""
+        self.defer(trigger=trigger, method_name=method, timeout=timeout)
+
+
+class GenerationLease(BaseSensorOperator, OfGeneration):
+    """Waits for the config's lease, one generation after the other; returns the shards of self-play to do."""
+
+    def execute(self, context: Context) -> list[int]:
+        return self.granted(context)
+
+    def granted(self, context: Context, event: Mapping[str, Any] | None = None) -> list[int]:
+        """Return the shards; asks for the lease itself, whatever the trigger saw."""
+        work = self.work(context)
+        lease = work.grant()
+        if lease is None:
+            self.wait_for_lease(context, "granted")
+        generation, stages = work.plan.generation, self.stages(context)
+        self.log.info(
+            "generation %s of %s (key %s): parent %s, token %s",
+            generation.number, self.config, generation.key, generation.parent or "none", lease.token,
+        )  # fmt: skip
+        if context["params"]["force"] and context["ti"].try_number == 1:
+            work.forget(stages, lease.token)
+        return work.plan.shards if Stage.SELFPLAY in stages else []
+
+    def on_kill(self) -> None:
+        """Leave the line."""
+        self.work(get_current_context()).finish([])
+
+
+class EnoughGames(BaseSensorOperator, OfGeneration):
+    """Waits until the config has games enough to train on, whoever made them."""
+
+    def execute(self, context: Context) -> dict[str, int]:
+        return self.enough(context)
+
+    def enough(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, int]:
+        """Return how many rows there are and how many of them are new; asks itself, whatever the trigger saw."""
+        stages, params = self.stages(context), context["params"]
+        if Stage.EXPORT not in stages:
+            raise AirflowSkipException("this run was not asked for an export")
+        work = self.work(context)
+        if work.taken_up(Stage.EXPORT) is not None:
+            return {}
+        # Someone who asks for certain stages, or forces them, wants them now: only the minimum counts.
+        fresh = Stage.SELFPLAY in stages and not params["force"]
+        found = work.enough_games(fresh=fresh)
+        if found is not None:
+            return found
+        lease = work.grant()
+        if lease is None:
+            self.wait_for_lease(context, "enough")
+        self.log.info("waiting for games: %s rows are the minimum", work.profile.window_minimum_rows)
+        trigger = GamesTrigger(self.run_of(context), token=lease.token, fresh=fresh)
+        return self.wait_for(trigger, "enough", timedelta(seconds=work.profile.task_timeout_seconds))
+
+
+class StageTask(OfGeneration):
+    """Does one stage (one shard of self-play) and returns its result."""
+
+    def __init__(self, *, stage: str, shard: int = 0, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.stage = Stage(stage)
+        self.shard = shard
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.leased(context)
+
+    def leased(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the stage's result, done under the generation's lease unless it exists already."""
+        work = self.work(context)
+        self._skip_unless_asked(context, work)
+        result = work.taken_up(self.stage, self.shard)
+        if result is not None:
+            self.log.info("taking up the result that exists")
+        else:
+            lease = work.grant()
+            if lease is None:
+                self.wait_for_lease(context, "leased")
+            result = self.do(context, work, lease.token)
+        self._announce(context, work, result)
+        return result
+
+    def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
+        """Run the stage's job to its end and return the verified result."""
+        job_id = work.submit(self.stage, token, self.shard)
+        work.follow(job_id, token, self.log.info)
+        return work.complete(self.stage, token, self.shard)
+
+    def on_kill(self) -> None:
+        """End the job: the task was marked, cleared, or ran over its time."""
+        from ringrift_ops.hosts.jobs import JobState
+
+        work = self.work(get_current_context())
+        job_id = work.job_id(self.stage, self.shard)
+        if work.jobs.poll(job_id).state is JobState.RUNNING:
+            work.jobs.kill(job_id)
+
+    def _skip_unless_asked(self, context: Context, work: Work) -> None:
+        if self.stage not in self.stages(context):
+            raise AirflowSkipException(f"this run was not asked for {self.stage.value}")
+        if self.stage is Stage.DISTRIBUTE:
+            promoted = work.taken_up(Stage.PROMOTE)
+            if promoted is not None and not promoted["promoted"]:
+                raise AirflowSkipException(f"nothing was promoted: {promoted['reason']}")
+
+    def _announce(self, context: Context, work: Work, result: Mapping[str, Any]) -> None:
+        """Tell what was made in the event of the stage's asset."""
+        if self.stage not in ASSETS or (self.stage is Stage.PROMOTE and not result["promoted"]):
+            return
+        kind, fields = ASSETS[self.stage]
+        told = {"generation": work.generation.id, **{name: result[name] for name in fields}}
+        if self.stage is Stage.PROMOTE:
+            context["outlet_events"][self.outlets[0]].add(asset(kind, self.config), extra=told)
+        else:
+            context["outlet_events"][self.outlets[0]].extra = told
+
+
+class TrainTask(StageTask):
+    """Trains in a job of its own that no worker waits for; a retry goes on from the last checkpoint."""
+
+    def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
+        """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
+        job_id = work.submit(self.stage, token, self.shard)
+        status = work.jobs.poll(job_id)
+        if work.stalled(status):
+            work.end_stalled(job_id)
+        if status.over:
+            self._tell(work, job_id)
+            return work.complete(self.stage, token, self.shard)
+        self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
+        limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
+        return self.wait_for(JobTrigger(self.run_of(context), job_id=job_id, token=token), "over", limit)
+
+    def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the verified result of the training; looks itself, whatever the trigger saw."""
+        work = self.work(context)
+        result = work.taken_up(self.stage)
+        if result is None:
+            lease = work.grant()
+            if lease is None:
+                self.wait_for_lease(context, "leased")
+            job_id = work.job_id(self.stage)
+            status = work.jobs.poll(job_id)
+            if work.stalled(status):
+                work.end_stalled(job_id)
+            if not status.over:
+                return self.leased(context)
+            self._tell(work, job_id)
+            result = work.complete(self.stage, lease.token)
+        self._announce(context, work, result)
+        return result
+
+    def _tell(self, work: Work, job_id: str) -> None:
+        for line in work.jobs.log(job_id).text.splitlines():
+            self.log.info(line)
+
+
+class FinishGeneration(OfGeneration):
+    """Closes the generation, whatever became of it, and gives the lease to the next."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        found = self.work(context).finish(self.stages(context))
+        return {
+            "generation": found.id,
+            "number": found.number,
+            "outcome": None if found.outcome is None else found.outcome.value,
+            "reason": found.reason,
+        }
+
+
+class OutsideNets(BaseOperator):
+    """Returns (config, weights) of the nets that the run's asset events tell of and that no run has made."""
+
+    def execute(self, context: Context) -> list[dict[str, str]]:
+        nets: dict[str, str] = {}
+        for events in context["triggering_asset_events"].values():
+            for event in events:
+                told = event.extra.get("payload", event.extra)
+                if told.get("generation") is None and "weights" in told:
+                    nets[told["weights"]] = event.asset.name.partition("/")[2]
+        return [{"config": config, "weights": weights} for weights, config in nets.items()]
+
+
+class JudgeNet(BaseOperator):
+    """Starts the run of a config's DAG that judges a net; the same net again starts none.
+
+    Airflow's own operator for this takes a quarter of a second to import, in every task process.
+    """
+
+    def __init__(self, *, config: str, weights: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.config = config
+        self.weights = weights
+
+    def execute(self, context: Context) -> NoReturn:
+        raise DagRunTriggerException(
+            trigger_dag_id=self.config,
+            dag_run_id=f"candidate__{self.weights[:16]}",
+            conf={"stages": list(JUDGING), "candidate": self.weights},
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+            wait_for_completion=False,
+            allowed_states=["success"],
+            failed_states=["failed"],
+            poke_interval=60,
+            deferrable=False,
+        )

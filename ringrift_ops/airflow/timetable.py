@@ -1,0 +1,63 @@
+"""When a config's DAG starts by itself: a cron that forgets the ticks it missed, and can always be backfilled."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow._shared.timezones.timezone import coerce_datetime, utcnow
+from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from ringrift_ops.settings import CHECKS
+
+
+class GenerationTimetable(CronTriggerTimetable):
+    """A cron, in UTC, whose ticks start runs only when they are recent (and ``ticks`` is set).
+
+    Airflow's own starts the last missed tick as soon as a DAG is unpaused. This one never returns a tick older than
+    ``CHECKS.missed_tick_seconds``, and none at all without ``ticks``. A backfill asks with ``catchup`` and gets every
+    tick; its last day counts whole, because a bare date means midnight and the ticks of a day come after that.
+    """
+
+    def __init__(self, cron: str, *, ticks: bool) -> None:
+        super().__init__(cron, timezone="UTC")
+        self._ticks = ticks
+
+    def serialize(self) -> dict[str, Any]:
+        return {"expression": self._expression, "timezone": "UTC", "ticks": self._ticks}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> Timetable:
+        return cls(data["expression"], ticks=data["ticks"])
+
+    @property
+    def summary(self) -> str:
+        return self._expression if self._ticks else f"{self._expression} (backfills only)"
+
+    def next_dagrun_info(
+        self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
+    ) -> DagRunInfo | None:
+        if restriction.catchup:
+            return super().next_dagrun_info(
+                last_automated_data_interval=last_automated_data_interval, restriction=_whole_last_day(restriction)
+            )
+        if not self._ticks:
+            return None
+        found = super().next_dagrun_info(
+            last_automated_data_interval=last_automated_data_interval, restriction=restriction
+        )
+        now = coerce_datetime(utcnow())
+        if found is None or found.run_after >= now - timedelta(seconds=CHECKS.missed_tick_seconds):
+            return found
+        upcoming = self._align_to_next(now)
+        if restriction.latest is not None and restriction.latest < upcoming:
+            return None
+        return DagRunInfo.interval(upcoming, upcoming)
+
+
+def _whole_last_day(restriction: TimeRestriction) -> TimeRestriction:
+    latest = restriction.latest
+    if latest is None or latest.time() != latest.start_of("day").time():
+        return restriction
+    return restriction._replace(latest=latest.in_timezone("UTC").end_of("day"))

@@ -1,0 +1,159 @@
+"""What deferred tasks wait for. Each trigger asks whether it is true now; none waits to be told.
+
+Each pauses before its first look. Airflow 3.3.2 fails a task whose trigger fires before the scheduler has taken notice
+of the deferral itself ("... finished with state success, but the task instance's state attribute is queued"), and the
+operators have looked just before anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from ringrift_ops.airflow.work import Work
+
+FIRST_LOOK_SECONDS = 5.0
+"""More than one loop of a busy scheduler; should it take longer, the task's retry finds the same state."""
+RENEW_SECONDS = 60.0
+"""How often a trigger that holds a lease renews it."""
+
+
+class LevelTrigger(BaseTrigger):
+    """Fires once :meth:`look` answers. ``run``: the arguments of ``Work.of_run``, moments as ISO text."""
+
+    pause_seconds = 1.0
+
+    def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
+        self.run_of = run
+        self.arguments = arguments
+        self._renewed = time.monotonic()
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"run": self.run_of, **self.arguments}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(FIRST_LOOK_SECONDS)
+        while True:
+            answer = await asyncio.to_thread(self.look)
+            if answer is not None:
+                yield TriggerEvent(answer)  # type: ignore[no-untyped-call]  # Airflow's own
+                return
+            await asyncio.sleep(self.pause_seconds)
+
+    @abstractmethod
+    def look(self) -> dict[str, Any] | None:
+        """Return the event's payload when what is waited for is true now, else None. Runs in a thread."""
+
+    @cached_property
+    def work(self) -> Work:
+        """The run's generation; opened by the first look, in its thread."""
+        from ringrift_ops.airflow.work import Work
+
+        return Work.of_run(**revived(self.run_of))
+
+    def renew(self) -> None:
+        """Keep the generation's lease (``token`` among the arguments) while waiting under it."""
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            self.work.renew(self.arguments["token"])
+            self._renewed = time.monotonic()
+
+
+class LeaseTrigger(LevelTrigger):
+    """Fires when the run's generation has its config's lease."""
+
+    pause_seconds = 2.0
+
+    def look(self) -> dict[str, Any] | None:
+        lease = self.work.grant()
+        return None if lease is None else {"token": lease.token}
+
+    async def on_kill(self) -> None:
+        """Leave the line: somebody gave the run up."""
+        await asyncio.to_thread(lambda: self.work.finish([]))
+
+
+class GamesTrigger(LevelTrigger):
+    """Fires when there are games enough to train on."""
+
+    def look(self) -> dict[str, Any] | None:
+        self.renew()
+        return self.work.enough_games(fresh=self.arguments["fresh"])
+
+
+class JobTrigger(LevelTrigger):
+    """Fires when a job is over, or silent for too long, or no longer ours to wait for."""
+
+    def look(self) -> dict[str, Any] | None:
+        from ringrift_ops.errors import RingRiftError
+
+        status = self.work.jobs.poll(self.arguments["job_id"])
+        if status.over or self.work.stalled(status):
+            return {"state": status.state.value}
+        try:
+            self.renew()
+        except RingRiftError:
+            return {"state": "fenced"}
+        return None
+
+    async def on_kill(self) -> None:
+        """End the job with all it started: somebody marked the task or cleared it."""
+
+        def end() -> None:
+            from ringrift_ops.hosts.jobs import NoSuchJobError
+
+            with contextlib.suppress(NoSuchJobError):
+                self.work.jobs.kill(self.arguments["job_id"])
+
+        await asyncio.to_thread(end)
+
+
+class OutsideNetTrigger(BaseEventTrigger):
+    """Tells of every net of a config that was trained outside a run and that no gauntlet has judged.
+
+    Told again after a restart of the triggerer; the run that judges a net has a name of its own, so that is harmless.
+    """
+
+    pause_seconds = 10.0
+
+    def __init__(self, config: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
+        self.config = config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"config": self.config}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        told: set[str] = set()
+        while True:
+            for weights in await asyncio.to_thread(self.look):
+                if weights not in told:
+                    told.add(weights)
+                    yield TriggerEvent({"config": self.config, "weights": weights})  # type: ignore[no-untyped-call]  # Airflow's own
+            await asyncio.sleep(self.pause_seconds)
+
+    def look(self) -> list[str]:
+        """Return the sha256 of each such net, oldest first."""
+        from ringrift_ops.ledger import Ledger
+
+        ledger = Ledger.open()
+        nets = ledger.artifacts(config=self.config, kind="weights")
+        judged = {evaluation.candidate for evaluation in ledger.evaluations(self.config)}
+        return [net.sha for net in reversed(nets) if net.generation is None and net.sha not in judged]
+
+
+def revived(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``Work.of_run`` from their JSON form."""
+    moments = {
+        name: None if run[name] is None else datetime.fromisoformat(run[name]) for name in ("logical_date", "run_after")
+    }
+    return run | moments

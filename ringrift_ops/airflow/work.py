@@ -1,0 +1,403 @@
+"""One stage of one generation as a task does it: take up, submit or adopt, follow, verify, record.
+
+Knows nothing of Airflow. Every step may be repeated at any moment: what exists is returned, what runs is adopted, and
+what carries an old fencing token is ended and begun anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ringrift_ops.errors import ExitCode, GateError, InfrastructureError, NoDataError, RingRiftError
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import JobState, JobStatus, job_id_of, stage_job
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import (
+    EventType,
+    Generation,
+    GenerationState,
+    Lease,
+    Ledger,
+    Outcome,
+    StageRun,
+    generation_lease,
+)
+from ringrift_ops.settings import CHECKS, ProfileRow, Settings
+from ringrift_ops.stages.plan import Plan
+from ringrift_ops.stages.specs import (
+    DistributeResult,
+    DistributeSpec,
+    ExportResult,
+    ExportSpec,
+    Frozen,
+    GauntletResult,
+    GauntletSpec,
+    ParityResult,
+    ParitySpec,
+    PromoteResult,
+    PromoteSpec,
+    SelfplayResult,
+    SelfplaySpec,
+    Sha256,
+    Stage,
+    StageSpec,
+    TrainResult,
+    TrainSpec,
+    Verdict,
+)
+from ringrift_ops.store import sha256_file
+
+RENEW_SECONDS = 60.0
+"""How often a task that follows a job renews the generation's lease."""
+
+RESULTS: dict[Stage, type[Frozen]] = {
+    Stage.SELFPLAY: SelfplayResult,
+    Stage.PARITY: ParityResult,
+    Stage.EXPORT: ExportResult,
+    Stage.TRAIN: TrainResult,
+    Stage.GAUNTLET: GauntletResult,
+    Stage.PROMOTE: PromoteResult,
+    Stage.DISTRIBUTE: DistributeResult,
+}
+
+SPECS: dict[Stage, type[StageSpec]] = {
+    Stage.SELFPLAY: SelfplaySpec,
+    Stage.PARITY: ParitySpec,
+    Stage.EXPORT: ExportSpec,
+    Stage.TRAIN: TrainSpec,
+    Stage.GAUNTLET: GauntletSpec,
+    Stage.PROMOTE: PromoteSpec,
+    Stage.DISTRIBUTE: DistributeSpec,
+}
+
+SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
+"""Stages whose verb ends with 1 or 3 and a whole result: the measurement is done, its answer is no."""
+
+
+class WrongResultError(GateError):
+    """What a stage says it made is not what it was asked, or not what lies on the disk (F21)."""
+
+
+class ParityFailedError(GateError):
+    """The two rule engines disagree on games of this generation."""
+
+
+class NoEvidenceError(NoDataError):
+    """The gauntlet measured nothing that a verdict could rest on."""
+
+
+class UndeliveredError(InfrastructureError):
+    """A promoted net did not arrive whole at every destination."""
+
+
+class StalledError(InfrastructureError):
+    """A job has shown no sign of life for longer than its profile allows."""
+
+
+class LostJobError(InfrastructureError):
+    """A job is gone and has left no result; submitted again, it resumes."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The generation of one run, and the means to do its stages."""
+
+    home: Home
+    settings: Settings
+    ledger: Ledger
+    generation: Generation
+    candidate: Sha256 | None = None
+
+    @classmethod
+    def of_run(
+        cls,
+        config: str,
+        logical_date: datetime | None,
+        run_id: str,
+        run_after: datetime,
+        profile: str,
+        candidate: Sha256 | None = None,
+    ) -> Work:
+        """Return the work of a run; its generation is made when there is none yet."""
+        home = Home.find()
+        settings = Settings.load(home)
+        ledger = Ledger.open(settings.ledger_url)
+        generation = ledger.ensure_generation(config, logical_date, run_id, run_after, profile)
+        return cls(home, settings, ledger, generation, candidate)
+
+    @property
+    def plan(self) -> Plan:
+        """What the stages are asked; the generation is read anew, because its parent comes with the first grant."""
+        return Plan(self.ledger, self.settings, self.ledger.generation(self.generation.id), self.candidate)
+
+    @property
+    def profile(self) -> ProfileRow:
+        return self.settings.profile(self.generation.config, self.generation.profile)
+
+    @property
+    def jobs(self) -> LocalJobs:
+        return LocalJobs(self.home.jobs)
+
+    def job_id(self, stage: Stage, shard: int = 0) -> str:
+        shown = shard if stage is Stage.SELFPLAY else None
+        return job_id_of(self.generation.config, self.generation.id, stage.value, shown)
+
+    # --- the lease -----------------------------------------------------------------------------------
+
+    def grant(self) -> Lease | None:
+        """Return the generation's lease when it is its turn (renewed when it has it already), else None."""
+        return self.ledger.try_grant_generation(self.generation.id)
+
+    def renew(self, token: int) -> None:
+        """Keep the lease; raises ``StaleTokenError`` when somebody else has it."""
+        self.ledger.renew_lease(generation_lease(self.generation.config), token)
+
+    # --- the games -----------------------------------------------------------------------------------
+
+    def enough_games(self, *, fresh: bool) -> dict[str, int] | None:
+        """Return {"rows", "new_rows"} when the config has games enough to train on, else None.
+
+        Enough is the window's minimum; with ``fresh`` there must also be rows that no training has seen, and the
+        config's last training must be as long ago as the profile's cooldown says.
+        """
+        config, row = self.generation.config, self.profile
+        rows, new = sum(batch.rows for batch in self.ledger.games_in_window(config)), self.ledger.new_rows(config)
+        if rows < row.window_minimum_rows:
+            return None
+        if fresh and (new == 0 or self._cooling(row.cooldown_seconds)):
+            return None
+        return {"rows": rows, "new_rows": new}
+
+    def _cooling(self, seconds: float) -> bool:
+        last = self.ledger.events(types=[EventType.TRAINING_COMPLETED], config=self.generation.config, limit=1)
+        return bool(last) and datetime.now(UTC) - last[-1].at < timedelta(seconds=seconds)
+
+    # --- one stage -----------------------------------------------------------------------------------
+
+    def taken_up(self, stage: Stage, shard: int = 0) -> dict[str, Any] | None:
+        """Return the result that exists already, None when the stage is still to be done."""
+        return self.ledger.stage_result(self.generation.id, stage.value, shard)
+
+    def forget(self, stages: Iterable[Stage], token: int) -> None:
+        """Drop what this generation has of ``stages``, jobs too, so that they are done anew (``force``)."""
+        for stage in stages:
+            for run in self.ledger.stage_runs(self.generation.id, stage.value):
+                job_id = self.job_id(stage, run.shard)
+                if self.jobs.poll(job_id).state is JobState.RUNNING:
+                    self.jobs.kill(job_id)
+                shutil.rmtree(self.jobs.folder(job_id), ignore_errors=True)
+            self.ledger.forget_stage(self.generation.id, stage.value, token)
+        self._show()
+
+    def submit(self, stage: Stage, token: int, shard: int = 0) -> str:
+        """Make sure that the stage's job is under way (or done) under ``token``; return its id."""
+        job_id = self.job_id(stage, shard)
+        spec = self._spec(stage, token, shard)
+        self._end_fenced(job_id, token)
+        run = self.ledger.start_stage(
+            self.generation.id, stage.value, shard, spec.model_dump(mode="json"), token, job_id=job_id
+        )
+        job = stage_job(stage.value, spec, job_id=job_id, timeout_seconds=self.profile.task_timeout_seconds)
+        submitted = self.jobs.submit_or_adopt(job)
+        if stage is Stage.TRAIN and not submitted.adopted:
+            payload = {"job_id": job_id, "attempt": submitted.attempt}
+            payload |= {key: run.spec[key] for key in ("dataset", "parent")}
+            self._event(EventType.TRAINING_STARTED, payload)
+        self._show()
+        return job_id
+
+    def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
+        """Return what the stage is asked; a stage under way keeps what it was asked first."""
+        run = self._run(stage, shard)
+        if run is not None and run.state == "running":
+            return SPECS[stage].model_validate(run.spec | {"token": token})
+        return self.plan.spec(stage, token, shard)
+
+    def _end_fenced(self, job_id: str, token: int) -> None:
+        """End a running job of an earlier token: everything it makes would be refused."""
+        if self.jobs.poll(job_id).state is not JobState.RUNNING:
+            return
+        spec = json.loads((self.jobs.folder(job_id) / "spec.json").read_text())
+        if spec.get("token") != token:
+            self.jobs.kill(job_id)
+
+    def stalled(self, status: JobStatus) -> bool:
+        """Return whether a running job has been silent for too long."""
+        if status.state is not JobState.RUNNING:
+            return False
+        ages = [status.heartbeat_age] if status.heartbeat_age is not None else []
+        if status.started is not None:
+            ages.append((datetime.now(UTC) - datetime.fromisoformat(status.started)).total_seconds())
+        return bool(ages) and min(ages) > self.profile.stall_seconds
+
+    def follow(self, job_id: str, token: int, say: Callable[[str], object]) -> None:
+        """Wait until the job is over; its log goes to ``say`` line by line, the lease is kept.
+
+        Raises :class:`StalledError` (the job is ended first) and ``StaleTokenError`` (so is it then).
+        """
+        offset, rest, renewed, pause = 0, "", time.monotonic(), 0.1
+        while True:
+            status = self.jobs.poll(job_id)
+            part = self.jobs.log(job_id, offset)
+            offset, rest = part.next_offset, rest + part.text
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                say(line)
+            if status.over and not part.text:
+                if rest:
+                    say(rest)
+                return
+            if self.stalled(status):
+                self.end_stalled(job_id)
+            if time.monotonic() - renewed > RENEW_SECONDS:
+                self._renew_or_end(job_id, token)
+                renewed = time.monotonic()
+            if not part.text:
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+
+    def _renew_or_end(self, job_id: str, token: int) -> None:
+        try:
+            self.renew(token)
+        except GateError:
+            self.jobs.kill(job_id)
+            raise
+
+    def end_stalled(self, job_id: str) -> None:
+        """End a silent job and raise :class:`StalledError`."""
+        self.jobs.kill(job_id)
+        raise StalledError(
+            f"job {job_id} showed no sign of life for {self.profile.stall_seconds} s and was ended; "
+            f"submitted again, it resumes. Log: {self.jobs.folder(job_id) / 'log.txt'}"
+        )
+
+    def complete(self, stage: Stage, token: int, shard: int = 0) -> dict[str, Any]:
+        """Return the result of the stage's job, verified and recorded; raises what the job ended with."""
+        job_id = self.job_id(stage, shard)
+        try:
+            result = self._collect(stage, job_id)
+            self._verify(stage, shard, result)
+        except RingRiftError as error:
+            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+            if stage is Stage.TRAIN:
+                attempt = self.jobs.poll(job_id).attempt
+                self._event(EventType.TRAINING_FAILED, {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            self._show()
+            raise
+        plain = result.model_dump(mode="json")
+        spec = json.loads((self.jobs.folder(job_id) / "spec.json").read_text())
+        self.ledger.record_stage_result(self.generation.id, stage.value, shard, spec, plain, token, job_id=job_id)
+        self._show()
+        return plain
+
+    def _collect(self, stage: Stage, job_id: str) -> Frozen:
+        status = self.jobs.poll(job_id)
+        if status.state is JobState.DEAD:
+            raise LostJobError(f"job {job_id} is gone: {status.reason}; submitted again, it resumes")
+        kind = RESULTS[stage]
+        if stage in SAYS_NO and status.exit_code in (ExitCode.GATE_SAID_NO, ExitCode.NO_DATA):
+            found = json.loads((self.jobs.folder(job_id) / "result.json").read_text() or "{}")
+            if "error" not in found:
+                return kind.model_validate(found)
+            if stage is Stage.GAUNTLET and status.exit_code is ExitCode.NO_DATA:
+                raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {found['error']['message']}")
+        return kind.model_validate(self.jobs.collect(job_id))
+
+    def _verify(self, stage: Stage, shard: int, result: Frozen) -> None:
+        spec = json.loads((self.jobs.folder(self.job_id(stage, shard)) / "spec.json").read_text())
+        match result:
+            case SelfplayResult():
+                _same("games", spec["games"], result.games)
+            case ParityResult():
+                own = [SelfplayResult.model_validate(run.result) for run in self._done(Stage.SELFPLAY)]
+                if own and spec["sample"] == 0:
+                    _same("games checked", sum(batch.games for batch in own), result.checked)
+                if not result.passed:
+                    raise ParityFailedError(
+                        f"the rule engines disagree on {result.failed} of {result.checked} games; "
+                        f"see `ringrift parity diff {result.failures[0].bundle if result.failures else 'BUNDLE'}`"
+                    )
+            case ExportResult():
+                _same("whether there are samples", True, result.samples > 0)
+            case TrainResult():
+                _same("dataset", spec["dataset"], result.dataset)
+                _same("parent", spec["parent"], result.parent)
+                _same("whether it was trained on samples", True, result.samples > 0)
+                _same("weights", result.weights, sha256_file(self.home.resolve(result.path)))
+                _same("whether served = trained", True, result.served_difference <= CHECKS.served_tolerance)
+            case GauntletResult():
+                _same("candidate", spec["candidate"], result.candidate)
+                if result.verdict is Verdict.NO_EVIDENCE:
+                    raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {result.reason}")
+            case DistributeResult():
+                lost = [one for one in result.deliveries if not one.verified]
+                if lost:
+                    raise UndeliveredError(f"{len(lost)} of {len(result.deliveries)} deliveries failed: "
+                                           f"{lost[0].destination}: {lost[0].error}")  # fmt: skip
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def finish(self, stages: Iterable[Stage]) -> Generation:
+        """Close the generation with what its ``stages`` came to, free the lease, and return it.
+
+        A generation that never had its turn is taken out of the line.
+        """
+        found = self.ledger.generation(self.generation.id)
+        if found.state is GenerationState.FINISHED:
+            return found
+        lease = self.grant() if found.state is GenerationState.RUNNING else None
+        if lease is None:
+            return self.ledger.withdraw_generation(found.id, "its run ended before its turn came")
+        outcome, reason = self.outcome(stages)
+        finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
+        self._show()
+        return finished
+
+    def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
+        """Return how the generation stands when nothing more is done: outcome and reason."""
+        asked = list(stages)
+        runs = self.ledger.stage_runs(self.generation.id)
+        failed = [run for run in runs if run.state == "failed"]
+        for run in failed:
+            error = run.error or "no reason given"
+            if run.stage == Stage.GAUNTLET and error.startswith(Verdict.NO_EVIDENCE):
+                return Outcome.NO_EVIDENCE, error.partition(": ")[2]
+            return Outcome.ERROR, f"{run.stage}: {error}"
+        done = {run.stage: run for run in runs if run.state == "done"}
+        judged = done.get(Stage.GAUNTLET)
+        if judged is not None and judged.result is not None and judged.result["verdict"] == Verdict.FAIL:
+            return Outcome.FAIL, str(judged.result["reason"])
+        promoted = done.get(Stage.PROMOTE)
+        kept_back = promoted is not None and promoted.result is not None and not promoted.result["promoted"]
+        missing = [stage.value for stage in asked if stage.value not in done]
+        if missing and not (kept_back and missing == [Stage.DISTRIBUTE.value]):
+            return Outcome.ERROR, f"its run ended before {missing[0]} was done"
+        if judged is not None and judged.result is not None:
+            return Outcome.PASS, str(judged.result["reason"])
+        return Outcome.PARTIAL, f"asked for {', '.join(asked)} only"
+
+    # --- small things --------------------------------------------------------------------------------
+
+    def _run(self, stage: Stage, shard: int) -> StageRun | None:
+        runs = self.ledger.stage_runs(self.generation.id, stage.value)
+        return next((run for run in runs if run.shard == shard), None)
+
+    def _done(self, stage: Stage) -> list[StageRun]:
+        return [run for run in self.ledger.stage_runs(self.generation.id, stage.value) if run.state == "done"]
+
+    def _event(self, event: EventType, payload: dict[str, Any]) -> None:
+        self.ledger.record_event(event, self.generation.config, self.generation.id, payload)
+
+    def _show(self) -> None:
+        self.ledger.write_pipeline_state(self.home.pipeline_state)
+
+
+def _same(what: str, asked: object, got: object) -> None:
+    if asked != got:
+        raise WrongResultError(f"{what}: asked {asked}, got {got}; the result is refused, see the job's log")

@@ -1,0 +1,275 @@
+"""From a generation to what its stages are asked: the specs, and nothing but the specs.
+
+Everything here reads the ledger and the settings and changes neither. The same generation gives the same specs however
+often it is asked, so a stage that is asked again is recognised as the same work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ringrift_ops.errors import NoDataError
+from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
+from ringrift_ops.settings import ConfigRow, ProfileRow, Settings
+from ringrift_ops.stages.specs import (
+    DistributeSpec,
+    ExportResult,
+    ExportSpec,
+    GauntletResult,
+    GauntletSpec,
+    ParitySpec,
+    PromoteSpec,
+    SearchSettings,
+    SelfplayResult,
+    SelfplaySpec,
+    Sha256,
+    Stage,
+    StageSpec,
+    TrainResult,
+    TrainSpec,
+)
+
+
+class NothingToWorkOnError(NoDataError):
+    """A stage was asked for whose input does not exist."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one generation does. ``candidate``: the net to judge when it was trained elsewhere."""
+
+    ledger: Ledger
+    settings: Settings
+    generation: Generation
+    candidate: Sha256 | None = None
+
+    @property
+    def config(self) -> ConfigRow:
+        return self.settings.config(self.generation.config)
+
+    @property
+    def profile(self) -> ProfileRow:
+        return self.settings.profile(self.generation.config, self.generation.profile)
+
+    @property
+    def first(self) -> bool:
+        """Whether there is no net to start from: the heuristic plays, the gate has no previous net."""
+        return self.generation.parent is None
+
+    @property
+    def shards(self) -> list[int]:
+        """The shards of self-play that get at least one game."""
+        return list(range(min(self.profile.shards, self._games)))
+
+    @property
+    def _games(self) -> int:
+        return self.profile.first_games if self.first else self.profile.games
+
+    def spec(self, stage: Stage, token: int, shard: int = 0) -> StageSpec:
+        """Return what ``stage`` is asked in this generation under the fencing ``token``.
+
+        Raises :class:`NothingToWorkOnError` when an earlier stage has not made what this one needs.
+        """
+        match stage:
+            case Stage.SELFPLAY:
+                return self._selfplay(token, shard)
+            case Stage.PARITY:
+                return self._parity(token)
+            case Stage.EXPORT:
+                return self._export(token)
+            case Stage.TRAIN:
+                return self._train(token)
+            case Stage.GAUNTLET:
+                return self._gauntlet(token)
+            case Stage.PROMOTE:
+                return self._promote(token)
+            case Stage.DISTRIBUTE:
+                return self._distribute(token)
+
+    def window(self) -> list[WindowBatch]:
+        """Return the batches that the generation's dataset is made of, newest first (gates.md, data window)."""
+        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        return self.ledger.games_in_window(self.generation.config, self.profile.window(usable))
+
+    # --- one stage each ----------------------------------------------------------------------------
+
+    def _seed(self, stage: Stage, shard: int = 0) -> int:
+        return derived_seed(self.generation.seed, stage.value, shard)
+
+    def _result(self, stage: Stage, shard: int = 0) -> dict[str, object] | None:
+        return self.ledger.stage_result(self.generation.id, stage.value, shard)
+
+    def _selfplay(self, token: int, shard: int) -> SelfplaySpec:
+        row, first = self.profile, self.first
+        share, rest = divmod(self._games, len(self.shards))
+        return SelfplaySpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.SELFPLAY, shard),
+            shard=shard,
+            games=share + (shard < rest),
+            max_moves=self.config.max_moves,
+            player=row.first_player if first else "net",
+            weights=self.generation.parent,
+            search=SearchSettings(
+                simulations=row.first_simulations if first else row.simulations,
+                c_puct=row.c_puct,
+                temperature=row.first_temperature if first else row.temperature,
+                temperature_plies=row.temperature_plies,
+                noise_fraction=0.0 if first and row.first_simulations == 0 else row.noise_fraction,
+                random_move_fraction=row.random_move_fraction,
+            ),
+            opening_plies=row.opening_plies,
+            output=None,
+        )
+
+    def _parity(self, token: int) -> ParitySpec:
+        runs = self.ledger.stage_runs(self.generation.id, Stage.SELFPLAY.value)
+        own = [SelfplayResult.model_validate(run.result).path for run in runs if run.state == "done"]
+        batches = own or [artifact.path for artifact in self._unchecked()]
+        if not batches:
+            raise NothingToWorkOnError(f"{self.generation.config}: no games wait for parity; run selfplay first")
+        return ParitySpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.PARITY),
+            batches=batches,
+            sample=self.profile.parity_sample,
+            fail_threshold=self.profile.parity_fail_threshold,
+            bundles=None,
+        )
+
+    def _unchecked(self) -> list[Artifact]:
+        """Return the config's games that parity has not passed, whoever made them."""
+        passed = {batch.sha for batch in self.ledger.games_in_window(self.generation.config)}
+        made = self.ledger.artifacts(config=self.generation.config, kind="games")
+        return [artifact for artifact in made if artifact.sha not in passed]
+
+    def _export(self, token: int) -> ExportSpec:
+        window = self.window()
+        if not window:
+            raise NothingToWorkOnError(
+                f"{self.generation.config}: no games have passed parity; run selfplay and parity"
+            )
+        row = self.profile
+        return ExportSpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.EXPORT),
+            databases=[batch.path for batch in window],
+            output=None,
+            max_samples=row.max_samples,
+            split_ratio=row.split_ratio,
+            window=row.window(sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))),
+        )
+
+    def _train(self, token: int) -> TrainSpec:
+        dataset, path = self._dataset()
+        row = self.profile
+        return TrainSpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.TRAIN),
+            dataset=dataset,
+            dataset_path=path,
+            parent=self.generation.parent,
+            family=row.family,
+            sizes=self.config.sizes(row.family),
+            epochs=row.epochs,
+            batch_size=row.batch_size,
+            learning_rate=row.learning_rate,
+            weight_decay=row.weight_decay,
+            clip_norm=row.clip_norm,
+            device=row.device,
+            checkpoint_every_steps=row.checkpoint_every_steps,
+            output=None,
+        )
+
+    def _dataset(self) -> tuple[Sha256, str]:
+        """Return the dataset of this generation, else the config's newest."""
+        if (result := self._result(Stage.EXPORT)) is not None:
+            made = ExportResult.model_validate(result)
+            return made.dataset, made.path
+        newest = self.ledger.artifacts(config=self.generation.config, kind="dataset")
+        if not newest:
+            raise NothingToWorkOnError(f"{self.generation.config}: there is no dataset; run export first")
+        return newest[0].sha, newest[0].path
+
+    def _net(self) -> tuple[Sha256, str]:
+        """Return the candidate: the one given, this generation's, else the config's newest net."""
+        if self.candidate is not None:
+            return self.candidate, self.ledger.artifact(self.candidate).path
+        if (result := self._result(Stage.TRAIN)) is not None:
+            made = TrainResult.model_validate(result)
+            return made.weights, made.path
+        newest = self.ledger.artifacts(config=self.generation.config, kind="weights")
+        if not newest:
+            raise NothingToWorkOnError(f"{self.generation.config}: there is no net to judge; run train first")
+        return newest[0].sha, newest[0].path
+
+    def _gauntlet(self, token: int) -> GauntletSpec:
+        candidate, path = self._net()
+        previous = self.generation.parent
+        opponents: list[Literal["random", "heuristic", "previous"]] = ["random", "heuristic"]
+        if previous is not None:
+            opponents.append("previous")
+        row = self.profile
+        return GauntletSpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.GAUNTLET),
+            candidate=candidate,
+            candidate_path=path,
+            previous=previous,
+            previous_path=None if previous is None else self.ledger.artifact(previous).path,
+            opponents=opponents,
+            search=SearchSettings(simulations=row.gauntlet_simulations, c_puct=row.c_puct, temperature=0.0),
+            games_per_look=row.games_per_look,
+            cap=row.cap,
+            cap_previous=row.cap_previous,
+            mirror_games=row.mirror_games,
+            max_moves=self.config.max_moves,
+        )
+
+    def _judged(self) -> GauntletResult:
+        result = self._result(Stage.GAUNTLET)
+        if result is None:
+            raise NothingToWorkOnError(
+                f"{self.generation.config}: generation {self.generation.id} has no gauntlet to go by; run gauntlet"
+            )
+        return GauntletResult.model_validate(result)
+
+    def _promote(self, token: int) -> PromoteSpec:
+        judged = self._judged()
+        return PromoteSpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.PROMOTE),
+            candidate=judged.candidate,
+            candidate_path=self.ledger.artifact(judged.candidate).path,
+            report=judged.report,
+            report_path=judged.path,
+            auto_promote=self.settings.auto_promote,
+        )
+
+    def _distribute(self, token: int) -> DistributeSpec:
+        canonical = self.ledger.canonical(self.generation.config)
+        if canonical is None:
+            raise NothingToWorkOnError(
+                f"{self.generation.config}: no net was promoted yet; there is none to distribute"
+            )
+        return DistributeSpec(
+            config=self.generation.config,
+            generation=self.generation.id,
+            token=token,
+            seed=self._seed(Stage.DISTRIBUTE),
+            weights=canonical.sha,
+            destinations=self.settings.destinations,
+        )
