@@ -300,9 +300,10 @@ WRITER_PROCESS = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
+from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.writer import BatchWriter
-from tests.games.traces import records
-(game,) = records("hex8_2p", 1)
+with GameDatabase(Path(sys.argv[3])) as database:
+    (game,) = database.games()
 with BatchWriter(Path(sys.argv[1]), "hex8_2p", rules_version="1") as writer:
     number = len(writer)
     while number < int(sys.argv[2]):
@@ -314,8 +315,9 @@ with BatchWriter(Path(sys.argv[1]), "hex8_2p", rules_version="1") as writer:
 
 
 def writer_process(path, games, **options):
+    source = write(path.with_name("source.db"), records("hex8_2p", 1))
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER_PROCESS, str(path), str(games)],
+        [sys.executable, "-c", WRITER_PROCESS, str(path), str(games), str(source.path)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 

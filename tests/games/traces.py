@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,11 @@ def record_of(game: dict[str, Any]) -> GameRecord:
 
 
 @lru_cache(maxsize=16)
+def _first(config: str) -> tuple[GameRecord, ...]:
+    games = enumerate(raw_games(config), start=1000)
+    return tuple(replace(record_of(game), game_id=f"{config}_{number}") for number, game in islice(games, 3))
+
+
 def records(config: str, count: int = 3) -> tuple[GameRecord, ...]:
-    """The first ``count`` recorded games of a config."""
-    return tuple(record_of(game) for game, _ in zip(raw_games(config), range(count), strict=False))
+    """The first recorded games of a config (3 at most), named ``<config>_1000``, ``_1001``, ``_1002``."""
+    return _first(config)[:count]
