@@ -233,7 +233,7 @@ class Transport(Protocol):
         ...
 
     def collect(self, job_id: str) -> dict[str, Any]:
-        """Return the result of a finished job, or raise what it ended with."""
+        """Return the result of a job that is over, a gate's no included, or raise what it ended with."""
         ...
 
     def folder(self, job_id: str) -> Path:

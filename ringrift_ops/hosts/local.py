@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ringrift_ops.errors import ExitCode
 from ringrift_ops.hosts.folder import (
     KILLED,
     SIGNAL_BASE,
@@ -82,7 +83,7 @@ class LocalJobs:
             if status.state is JobState.RUNNING and not same:
                 raise JobConflictError(
                     f"job {job.job_id} runs with another spec; wait for it, or end it with "
-                    f"`ringrift jobs kill {job.job_id}` and submit again"
+                    f"`ringrift jobs {job.job_id} --kill` and submit again"
                 )
             if status.state is JobState.RUNNING or (status.state is JobState.DONE and same):
                 return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
@@ -194,7 +195,7 @@ class LocalJobs:
         return self.poll(job_id)
 
     def collect(self, job_id: str) -> dict[str, Any]:
-        """Return the result of a job that is done.
+        """Return the result of a job that is over and has one, a gate's no (code 1 or 3) included.
 
         Raises the error of its exit code (:class:`~ringrift_ops.hosts.jobs.JobRefusedError` and its like) with the
         stage's own message, :class:`JobNotFinishedError`, :class:`JobDiedError`, :class:`NoSuchJobError`.
@@ -208,15 +209,15 @@ class LocalJobs:
         if status.state is JobState.DEAD:
             raise JobDiedError(f"job {job_id} died: {status.reason}; submit it again, it resumes. Log: {folder.log}")
         result = read_json(folder.result)
+        answered = result is not None and "error" not in result
+        if result is not None and answered and status.raw_code in set(ExitCode):
+            return result
         if status.state is JobState.FAILED:
             said = result.get("error") if result else None
             message = said["message"] if isinstance(said, dict) and "message" in said else self._last_words(folder)
             raise error_of(status, f"job {job_id} {status.reason} with code {status.raw_code}: {message}")
-        if result is None or "error" in result:
-            raise error_of(
-                status.model_copy(update={"raw_code": 4}), f"job {job_id} ended well but left no result.json"
-            )
-        return result
+        unanswered = status.model_copy(update={"raw_code": int(ExitCode.INFRASTRUCTURE)})
+        raise error_of(unanswered, f"job {job_id} ended well but left no result.json")
 
     def _last_words(self, folder: JobFolder) -> str:
         with suppress(OSError):

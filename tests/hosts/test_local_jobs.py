@@ -131,6 +131,23 @@ def test_F16_failed_job_raises_the_error_of_its_exit_code_in_the_stages_own_word
     assert caught.value.exit_code == (code if code <= 4 else 4)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("code", [1, 3])
+def test_gates_no_is_an_answer_with_a_result_and_not_an_error(jobs: LocalJobs, code: int) -> None:
+    program = f"import json, sys; json.dump({{'verdict': 'FAIL'}}, open('result.json', 'w')); sys.exit({code})"
+    jobs.submit_or_adopt(a_job(program))
+    status = jobs.wait(NAME, PATIENCE)
+    assert (status.state, status.exit_code) == (JobState.FAILED, ExitCode(code))
+    assert jobs.collect(NAME) == {"verdict": "FAIL"}
+
+
+def test_result_of_a_job_that_was_killed_afterwards_does_not_count(jobs: LocalJobs) -> None:
+    program = "import os; open('result.json', 'w').write('{}'); os.kill(os.getpid(), 9)"
+    jobs.submit_or_adopt(a_job(program))
+    jobs.wait(NAME, PATIENCE)
+    with pytest.raises(JobFailedError, match="ended by SIGKILL"):
+        jobs.collect(NAME)
+
+
 def test_command_that_prints_and_fails_is_quoted(jobs: LocalJobs) -> None:
     jobs.submit_or_adopt(a_job("import sys; print('no such net'); sys.exit(4)"))
     jobs.wait(NAME, PATIENCE)
