@@ -68,12 +68,17 @@ class BatchMismatchError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class FinishedBatch:
-    """A batch on disk. ``digest`` is its identity: content without clocks and parity verdicts."""
+    """A batch on disk. ``digest`` is its identity: content without clocks and parity verdicts.
+
+    ``distinct``: games that differ in config, pie rule or moves (F11). ``policy_games``: those with search policies.
+    """
 
     path: Path
     digest: str
     games: int
     moves: int
+    distinct: int
+    policy_games: int
 
 
 class BatchWriter:
@@ -296,6 +301,8 @@ class BatchWriter:
             if len(pairs) != len(self.recorded):
                 raise DamagedDatabaseError(f"{self._temporary} holds {len(pairs)} of {len(self.recorded)} games")
             digest = batch_digest(self.config, pairs)
+            (distinct,) = connection.execute("SELECT count(DISTINCT move_hash) FROM ringrift_ops_games").fetchone()
+            (policies,) = connection.execute("SELECT count(*) FROM ringrift_ops_policies").fetchone()
             summary = {"games": str(len(pairs)), "moves": str(self.moves), "content_digest": digest}
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR REPLACE INTO ringrift_ops_batch VALUES (?, ?)", summary.items())
@@ -314,7 +321,7 @@ class BatchWriter:
             raise WriteError(self.path, error) from error
         finally:
             self.close()
-        return FinishedBatch(self.path, digest, len(pairs), self.moves)
+        return FinishedBatch(self.path, digest, len(pairs), self.moves, distinct, policies)
 
     def discard(self) -> None:
         """Delete the unfinished batch and close."""

@@ -137,15 +137,22 @@ def test_the_stored_start_state_has_every_top_level_field_and_the_games_pie_rule
 def test_policies_are_stored_by_index_and_as_RingRifts_short_keys_that_add_up(tmp_path):
     (game,) = records("hex8_2p", 1)
     policies = policies_of(game)
-    batch = write(tmp_path / "b.db", [replace(game, policies=policies)])
+    batch = write(tmp_path / "b.db", [replace(game, policies=policies), replace(game, game_id="plain")])
+    assert (batch.games, batch.distinct, batch.policy_games) == (2, 1, 1)
     with GameDatabase(batch.path) as database:
-        (read,) = database.games()
+        read, plain = database.games()
         database.verify()
+    assert plain.policies is None
     assert read.policies is not None
     assert read.policies.blobs() == policies.blobs()
     assert read.policies.encoder_version == "test-1"
     connection = sqlite3.connect(batch.path)
-    probs = [text for (text,) in connection.execute("SELECT move_probs FROM game_moves ORDER BY move_number")]
+    probs = [
+        text
+        for (text,) in connection.execute(
+            "SELECT move_probs FROM game_moves WHERE game_id <> 'plain' ORDER BY move_number"
+        )
+    ]
     connection.close()
     assert probs[3:] == [None] * (len(game.moves) - 3)
     for text in probs[:3]:
