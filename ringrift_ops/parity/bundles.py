@@ -72,8 +72,11 @@ def _sorted(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(short_key(key) for key in keys))
 
 
-def typescript_side(engine: EngineProcess, record: GameRecord, moves: Sequence[str], move: int) -> Side:
-    """What the TypeScript engine sees around a move; ``moves`` are the record's JSON texts."""
+def typescript_side(engine: EngineProcess, record: GameRecord, moves: Sequence[str], move: int, start: str) -> Side:
+    """What the TypeScript engine sees around a move.
+
+    ``moves`` are the record's JSON texts, ``start`` the state string of the empty board, which has no step.
+    """
     row = config_named(record.config)
 
     def replayed(count: int) -> dict[str, Any]:
@@ -101,19 +104,10 @@ def typescript_side(engine: EngineProcess, record: GameRecord, moves: Sequence[s
     final = tuple(answer["final"]["l"].split())
     if len(steps) < move:
         return Side(None, None, None, None, f"move {len(steps)} is not legal in TypeScript")
-    before = steps[move - 1]["s"] if move else _start(engine, record)
+    before = steps[move - 1]["s"] if move else start
     if len(steps) == move:
         return Side(before, None, final, None, error)
     return Side(before, steps[move]["s"], tuple(steps[move]["l"].split()), final)
-
-
-def _start(engine: EngineProcess, record: GameRecord) -> str:
-    """The start has no step of its own in an answer; both engines are proved to share it."""
-    from ringrift_ops.rules.game import game
-
-    del engine
-    rules = game(record.config)
-    return rules.state_string(rules.initial_state(record.swap_rule))
 
 
 def bundle_path(folder: Path, database: Path, game_id: str, move: int) -> Path:
@@ -145,7 +139,11 @@ def bundle_of(
         "mismatch_kinds": list(divergence.kinds),
         "mismatch_context": "recording" if divergence.kinds[0].startswith("recorded") else "post_move",
         "message": divergence.message,
-        "move": {"index": divergence.move, "key": record.moves[divergence.move], "player": record.seats[divergence.move]},
+        "move": {
+            "index": divergence.move,
+            "key": record.moves[divergence.move],
+            "player": record.seats[divergence.move],
+        },
         "total_moves_python": len(record.moves),
         "total_moves_ts": len(record.moves),
         "view_mode": "post_move",
@@ -153,7 +151,9 @@ def bundle_of(
         "python_states": states["python"],
         "ts_states": states["typescript"],
         "state_strings": {name: {str(k - 1): side.before, str(k): side.after} for name, side in sides.items()},
-        "legal_moves": {name: {str(k - 1): side.legal_before, str(k): side.legal_after} for name, side in sides.items()},
+        "legal_moves": {
+            name: {str(k - 1): side.legal_before, str(k): side.legal_after} for name, side in sides.items()
+        },
         "engine_errors": {name: side.error for name, side in sides.items() if side.error},
     }
 
@@ -244,10 +244,10 @@ def describe_bundle(bundle: Mapping[str, Any]) -> str:
     """Where two engines parted, in words: legal moves that only one lists, fields in which the states differ."""
     k = int(bundle["diverged_at"])
     move = bundle["move"]
+    played = f"{move_type_of(move['key'])} {move['key']}"
     lines = [
         f"{Path(bundle['db_path']).name}, game {bundle['game_id']} ({bundle['config']})",
-        f"diverged at move {move['index']} of {bundle['total_moves_python']}: seat {move['player']} "
-        f"{move_type_of(move['key'])} {move['key']}",
+        f"diverged at move {move['index']} of {bundle['total_moves_python']}: seat {move['player']} {played}",
         f"kinds: {', '.join(bundle['mismatch_kinds'])}",
         f"       {bundle['message']}",
     ]
@@ -262,7 +262,9 @@ def describe_bundle(bundle: Mapping[str, Any]) -> str:
 def _describe_lists(lists: Mapping[str, Mapping[str, list[str] | None]], number: str) -> list[str]:
     python, typescript = (lists[name][number] for name in _SIDES)
     if python is None or typescript is None:
-        known = [f"{label} lists {len(lists[name][number] or [])}" for name, label in _SIDES.items() if lists[name][number]]
+        known = [
+            f"{label} lists {len(lists[name][number] or [])}" for name, label in _SIDES.items() if lists[name][number]
+        ]
         return [f"  legal moves: only {known[0]}"] if known else []
     if sorted(python) == sorted(typescript):
         return [f"  legal moves: the same {len(python)}"]
@@ -279,8 +281,10 @@ def _describe_lists(lists: Mapping[str, Mapping[str, list[str] | None]], number:
 
 def _describe_states(python: Mapping[str, Any] | None, typescript: Mapping[str, Any] | None) -> list[str]:
     if python is None or typescript is None:
-        have = "neither engine has one" if python is None and typescript is None else (
-            "only TypeScript has one" if python is None else "only Python has one"
+        have = (
+            "neither engine has one"
+            if python is None and typescript is None
+            else ("only TypeScript has one" if python is None else "only Python has one")
         )
         return [f"  state: {have}"]
     differences = list(_differences(python, typescript))

@@ -170,7 +170,7 @@ def _result_of(replay: Replay) -> tuple[int, str]:
 
 
 def _numbers_of(record: GameRecord, python: Replay) -> tuple[tuple[int, ...], ...]:
-    assert python.state is not None  # noqa: S101
+    assert python.state is not None
     seats = len(record.players)
     return tuple(
         tuple(int(n) for n in python.state[offset : offset + seats])

@@ -105,7 +105,7 @@ class Request:
     def line(self, number: int) -> bytes:
         """The request as one line; line breaks inside JSON texts are only white space."""
         head = json.dumps({"id": number, **self.head}, separators=(",", ":"))
-        return f"{head[:-1]},\"moves\":[{','.join(self.moves)}]}}".replace("\n", " ").encode() + b"\n"
+        return f'{head[:-1]},"moves":[{",".join(self.moves)}]}}'.replace("\n", " ").encode() + b"\n"
 
     def prefix(self, moves: int) -> Request:
         """The same request with the first ``moves`` moves only."""
@@ -143,10 +143,8 @@ class _NodeProcess:
             )
         except OSError as error:
             raise NodeMissingError(f"Node cannot be started: {node}: {error.strerror or error}") from error
-        assert self._process.stdin and self._process.stdout and self._process.stderr  # noqa: S101
-        self._in, self._out, self._err = (
-            stream.fileno() for stream in (self._process.stdin, self._process.stdout, self._process.stderr)
-        )
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._in, self._out, self._err = (pipe.fileno() for pipe in pipes if pipe is not None)
         self._unsent = bytearray()
         self._partial = bytearray()
         self._lines: deque[bytes] = deque()
@@ -307,7 +305,7 @@ class EngineProcess:
         self._waiting.append(self._send(request))
 
     def _send(self, request: Request) -> tuple[int, Request]:
-        assert self._process is not None  # noqa: S101
+        assert self._process is not None
         self._number += 1
         self._process.send(request.line(self._number))
         return self._number, request
@@ -329,13 +327,13 @@ class EngineProcess:
 
     def ask(self, request: Request) -> Answer:
         """Submit one request, alone, and return its answer; raises as :meth:`answer`."""
-        assert not self._waiting  # noqa: S101
+        assert not self._waiting
         self.submit(request)
         return self.answer()
 
     def _read(self, number: int, request: Request, seconds: float) -> Answer:
         """One answer. After an error other than a refusal the process is gone."""
-        assert self._process is not None  # noqa: S101
+        assert self._process is not None
         last = len(request.moves) - 1 if request.moves else None
         try:
             answer: Answer = json.loads(self._process.line(seconds))
