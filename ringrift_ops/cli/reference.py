@@ -1,0 +1,83 @@
+"""Writes the page of all commands: ``python -m ringrift_ops.cli.reference docs/cli.md`` (``make docs``)."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ringrift_ops.store import atomic_write
+
+_HEAD = """# Commands
+
+Written by `make docs` from the commands themselves; a test compares the two.
+
+Every verb answers with an exit code: 0 done, 1 a gate said no, 2 wrong usage, 3 no data, 4 infrastructure. With
+`--json` the answer, or the error, is one JSON document on stdout. `ringrift --install-completion` teaches your shell
+the commands.
+"""
+
+
+def reference() -> str:
+    """Return the page, Markdown."""
+    from ringrift_ops.cli.app import app
+
+    sections = [_section(path, command) for path, command in _commands("ringrift", typer.main.get_command(app))]
+    return "\n".join([_HEAD, *sections])
+
+
+def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every command that does something, with the words that call it, in the order of the help."""
+    children = getattr(command, "commands", {})
+    if not children or getattr(command, "invoke_without_command", False):
+        yield path, command
+    for name, child in children.items():
+        yield from _commands(f"{path} {name}", child)
+
+
+def _section(path: str, command: Any) -> str:
+    context = typer.Context(command, info_name=path)
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and not _generic(one)]
+    words = [path, *(word for one in arguments for word in one.get_usage_pieces(context))]
+    lines = [f"## `{path}`", "", inspect.cleandoc(command.help or ""), ""]
+    lines += [f"    {' '.join([*words, '[OPTIONS]'] if options else words)}", ""]
+    if arguments or options:
+        lines += ["| option | meaning |", "|---|---|"]
+        lines += [f"| `{one.get_usage_pieces(context)[0]}` | {_meaning(one)} |" for one in arguments]
+        lines += [f"| {_names(one, context)} | {_meaning(one)} |" for one in options]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _generic(option: Any) -> bool:
+    return bool({"--help", "--install-completion", "--show-completion"} & set(option.opts))
+
+
+def _names(option: Any, context: typer.Context) -> str:
+    kind = "" if option.is_flag else f" {option.display_type(context).replace('list[', '').replace(']', '').lower()}"
+    return ", ".join(f"`{name}{kind}`" for name in option.opts)
+
+
+def _meaning(option: Any) -> str:
+    text = (getattr(option, "help", None) or "").replace("|", "\\|")
+    default = option.default
+    shown = "" if default is None or default is False or callable(default) else f" Default: `{default}`."
+    return f"{text}{shown}"
+
+
+def main() -> int:
+    """Entry point of ``python -m ringrift_ops.cli.reference FILE``."""
+    if len(sys.argv) != 2:
+        print("usage: python -m ringrift_ops.cli.reference FILE", file=sys.stderr)
+        return 2
+    atomic_write(Path(sys.argv[1]), reference().encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
