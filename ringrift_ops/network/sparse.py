@@ -1,0 +1,345 @@
+"""The sparse family: a small net evaluated inside compiled code, one position at a time.
+
+::
+
+    active features --sum of rows--+
+    globals --------matrix---------+-> hidden (relu) -+-> dense (relu) -> value per seat
+                                                      +-> query q
+    logit of a move = q . (slot row + role rows of its cells + content rows of its cells)
+
+The value of relative seat i is the mean of ``tanh(o_i - o_j)`` over the other seats j: within
+[-1, 1], mean zero, and every ranking of the seats is representable; two players get v and -v.
+
+All parameters lie in one flat float32 array with a header of ``P_*`` numbers, so that searches pass
+a net around like any other array.
+"""
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ringrift_ops.rules.compile import jit  # isort: skip  (sets the cache folder before numba loads)
+
+import math
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from ringrift_ops.errors import UsageError
+from ringrift_ops.network.encoder import (
+    content_classes,
+    content_of_word,
+    feature_capacity,
+    feature_count,
+    features,
+    global_count,
+    head_bytes,
+    read_globals,
+    write_head,
+)
+from ringrift_ops.network.policy import FROM_ROLE, NO_CELL, ROLE_COUNT, SLOTS, THIRD_ROLE, TO_ROLE, move_parts
+from ringrift_ops.network.vectors import LANES, add_product, add_rows
+from ringrift_ops.rules.boards import H_CELL, H_LENGTH, H_ON_BOARD, H_PLAYERS
+from ringrift_ops.rules.layout import S_PLAYER
+
+F = TypeVar("F", bound=Callable[..., Any])
+Floats = npt.NDArray[np.float32]
+Scratch = tuple[npt.NDArray[np.int32], Floats, npt.NDArray[np.uint8]]
+
+if TYPE_CHECKING:
+
+    def fast_jit(function: F) -> F:
+        """As ``jit``, with sums in any order: what lets dot products use vector instructions."""
+        return function
+
+else:
+    fast_jit = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+LAYOUT_VERSION: Final = 1
+(
+    P_VERSION,
+    P_PLAYERS,
+    P_FEATURES,
+    P_GLOBALS,
+    P_HIDDEN,
+    P_DENSE,
+    P_POLICY,
+    P_CONTENTS,  # content classes
+    P_CELL_ROWS,  # offset: [feature][hidden], then a zero row
+    P_GLOBAL_ROWS,  # offset: [global][hidden], then zero rows up to a multiple of four
+    P_HIDDEN_BIAS,
+    P_DENSE_ROWS,  # offset: [hidden][dense]
+    P_DENSE_BIAS,
+    P_VALUE_ROWS,  # offset: [seat][dense]
+    P_VALUE_BIAS,
+    P_QUERY_ROWS,  # offset: [hidden][policy]
+    P_QUERY_BIAS,
+    P_SLOT_ROWS,  # offset: [slot][policy]
+    P_ROLE_ROWS,  # offset: a zero row, then [role - 1][rank][policy]
+    P_CONTENT_ROWS,  # offset: a zero row, then [role - 1][content class][policy]
+    P_SIZE,
+) = range(21)
+HEADER: Final = 32
+ALIGN: Final = 16
+"""Sections start at multiples of so many floats (one cache line)."""
+
+POLICY_WIDTH: Final = 32
+"""Length of a policy vector where the sizes do not name another (``policy``)."""
+
+
+class SizeError(UsageError):
+    """The sizes of a net are not those of its family, or not usable."""
+
+
+def sparse_sizes(sizes: Mapping[str, int]) -> tuple[int, int, int]:
+    """(hidden, dense, policy) of a sparse net. Raises SizeError."""
+    if not {"hidden", "dense"} <= set(sizes) <= {"hidden", "dense", "policy"}:
+        raise SizeError(f"a sparse net has the sizes hidden, dense and maybe policy, not {sorted(sizes)}")
+    full = {"policy": POLICY_WIDTH, **sizes}
+    for name, value in full.items():
+        if not 0 < value <= 4096 or value % LANES:
+            raise SizeError(f"size {name} of a sparse net is a multiple of {LANES} up to 4096, not {value}")
+    return full["hidden"], full["dense"], full["policy"]
+
+
+def sparse_shapes(G: Any, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a sparse net, in the order of the flat array. Raises SizeError."""
+    hidden, dense, policy = sparse_sizes(sizes)
+    players, cells = int(G[H_PLAYERS]), int(G[H_ON_BOARD])
+    return {
+        "cell_rows": (int(feature_count(G)), hidden),
+        "global_rows": (int(global_count(G)), hidden),
+        "hidden_bias": (hidden,),
+        "dense_rows": (hidden, dense),
+        "dense_bias": (dense,),
+        "value_rows": (players, dense),
+        "value_bias": (players,),
+        "query_rows": (hidden, policy),
+        "query_bias": (policy,),
+        "slot_rows": (SLOTS, policy),
+        "role_rows": (ROLE_COUNT * cells, policy),
+        "content_rows": (ROLE_COUNT * int(content_classes(G)), policy),
+    }
+
+
+def initial_tensors(G: Any, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, Floats]:
+    """A random net: values near 0, nearly uniform priors."""
+    scale = {
+        "cell_rows": 0.1,  # about 60 rows are summed per position
+        "global_rows": 0.2,
+        "dense_rows": math.sqrt(2.0 / sizes["hidden"]),
+        "value_rows": 0.05,
+        "query_rows": math.sqrt(1.0 / sizes["hidden"]),
+        "slot_rows": 0.01,
+        "role_rows": 0.01,
+        "content_rows": 0.01,
+    }
+    return {
+        name: (rng.standard_normal(shape) * scale.get(name, 0.0)).astype(np.float32)
+        for name, shape in sparse_shapes(G, sizes).items()
+    }
+
+
+def aligned_floats(size: int) -> Floats:
+    """Zeros, float32 [size], starting at a multiple of 64 bytes."""
+    raw = np.zeros(size + ALIGN, dtype=np.float32)
+    skip = (-raw.ctypes.data % 64) // 4
+    return raw[skip : skip + size]
+
+
+def flatten(G: Any, sizes: Mapping[str, int], tensors: Mapping[str, npt.NDArray[Any]]) -> Floats:
+    """The flat parameter array (float32) of named tensors whose shapes are ``sparse_shapes``'s."""
+    shapes = sparse_shapes(G, sizes)
+    policy = shapes["query_bias"][0]
+    offsets: dict[str, int] = {}
+    end = HEADER
+    zero_before = {"role_rows": policy, "content_rows": policy}
+    zero_after = {"cell_rows": sizes["hidden"], "global_rows": 4 * sizes["hidden"]}
+    for name, shape in shapes.items():
+        offsets[name] = end
+        floats = math.prod(shape) + zero_before.get(name, 0) + zero_after.get(name, 0)
+        end += -(-floats // ALIGN) * ALIGN
+    flat = aligned_floats(end)
+    header = {
+        P_VERSION: LAYOUT_VERSION,
+        P_PLAYERS: int(G[H_PLAYERS]),
+        P_FEATURES: shapes["cell_rows"][0],
+        P_GLOBALS: shapes["global_rows"][0],
+        P_HIDDEN: sizes["hidden"],
+        P_DENSE: sizes["dense"],
+        P_POLICY: policy,
+        P_CONTENTS: int(content_classes(G)),
+    } | {P_CELL_ROWS + i: offsets[name] for i, name in enumerate(shapes)}
+    for place, value in header.items():
+        flat[place] = value
+    for name, shape in shapes.items():
+        start = offsets[name] + zero_before.get(name, 0)
+        flat[start : start + math.prod(shape)] = np.asarray(tensors[name], dtype=np.float32).ravel()
+    return flat
+
+
+@jit
+def new_scratch(G, parameters):
+    """Buffers of one evaluation at a time: (features int32, floats float32, head uint8)."""
+    floats = np.int64(parameters[P_HIDDEN] + parameters[P_DENSE] + parameters[P_POLICY])
+    return (
+        np.empty(feature_capacity(G) + 3, dtype=np.int32),
+        np.empty(floats + global_count(G) + 64, dtype=np.float32),
+        np.empty(head_bytes(G), dtype=np.uint8),
+    )
+
+
+@jit
+def _copy_row(target, at, source, start, width):
+    for i in range(width):
+        target[at + i] = source[start + i]
+
+
+@jit
+def _relu(target, at, width):
+    for i in range(at, at + width):
+        target[i] = max(target[i], np.float32(0.0))
+
+
+@jit
+def seat_values(outputs, at, players, values, mover):
+    """Mean of tanh(o_i - o_j) per relative seat of ``outputs[at:]``, into ``values`` by absolute seat."""
+    for i in range(players):
+        values[i] = 0.0
+    share = np.float32(1.0 / (players - 1))
+    for i in range(players):
+        for j in range(i + 1, players):
+            t = np.float32(math.tanh(outputs[at + i] - outputs[at + j])) * share
+            values[(mover - 1 + i) % players] += t
+            values[(mover - 1 + j) % players] -= t
+
+
+@jit
+def _value_and_query(G, s, parameters, scratch, values):
+    """Run the trunk: values by absolute seat; the query vector starts at the returned place of floats."""
+    active, floats, head = scratch
+    hidden = np.int64(parameters[P_HIDDEN])
+    dense = np.int64(parameters[P_DENSE])
+    policy = np.int64(parameters[P_POLICY])
+    players = G[H_PLAYERS]
+    q = hidden
+    e = hidden + policy
+    o = e + dense
+    g = o + 16
+    _copy_row(floats, 0, parameters, np.int64(parameters[P_HIDDEN_BIAS]), hidden)
+    count = features(G, s, active)
+    spare = np.int32(parameters[P_FEATURES])
+    add_rows(floats, parameters, np.int64(parameters[P_CELL_ROWS]), active, count, hidden, spare)
+    write_head(G, s, head)
+    inputs = np.int64(parameters[P_GLOBALS])
+    for i in range(inputs, inputs + 3):
+        floats[g + i] = 0.0
+    read_globals(G, head, floats, g)
+    padded = (inputs + 3) & ~3
+    add_product(floats, 0, parameters, np.int64(parameters[P_GLOBAL_ROWS]), hidden, floats, g, padded)
+    _relu(floats, 0, hidden)
+    _copy_row(floats, q, parameters, np.int64(parameters[P_QUERY_BIAS]), policy)
+    add_product(floats, q, parameters, np.int64(parameters[P_QUERY_ROWS]), policy, floats, 0, hidden)
+    _copy_row(floats, e, parameters, np.int64(parameters[P_DENSE_BIAS]), dense)
+    add_product(floats, e, parameters, np.int64(parameters[P_DENSE_ROWS]), dense, floats, 0, hidden)
+    _relu(floats, e, dense)
+    bias, rows = np.int64(parameters[P_VALUE_BIAS]), np.int64(parameters[P_VALUE_ROWS])
+    for j in range(players):
+        floats[o + j] = parameters[bias + j] + _dot(floats, e, parameters, rows + j * dense, dense)
+    seat_values(floats, o, players, values, s[S_PLAYER])
+    return q
+
+
+@fast_jit
+def _dot(x, at, y, start, width):
+    a, b = np.uint64(at), np.uint64(start)
+    total = np.float32(0.0)
+    for i in range(np.uint64(width)):
+        total += x[a + i] * y[b + i]
+    return total
+
+
+@fast_jit
+def _dot7(q, at, p, r0, r1, r2, r3, r4, r5, r6, width):
+    """Scalar product of q[at:] with the sum of seven rows of p."""
+    a = np.uint64(at)
+    b0, b1, b2, b3 = np.uint64(r0), np.uint64(r1), np.uint64(r2), np.uint64(r3)
+    b4, b5, b6 = np.uint64(r4), np.uint64(r5), np.uint64(r6)
+    total = np.float32(0.0)
+    for i in range(np.uint64(width)):
+        total += q[a + i] * (p[b0 + i] + p[b1 + i] + p[b2 + i] + p[b3 + i] + p[b4 + i] + p[b5 + i] + p[b6 + i])
+    return total
+
+
+@jit
+def role_row(role, rank, cells):
+    """Row of a cell in a role: 0 is the zero row of a move without such a cell."""
+    return np.int64(0) if rank == NO_CELL else 1 + (role - 1) * cells + rank
+
+
+@jit
+def content_row(role, rank, content, contents):
+    """Row of what stands on a cell in a role; row 0 is zero."""
+    return np.int64(0) if rank == NO_CELL else 1 + (role - 1) * contents + content
+
+
+@jit
+def _content_row(G, s, role, cell, players, contents):
+    if role == 0:
+        return np.int64(0)
+    content = content_of_word(s[G[H_CELL] + cell], s[S_PLAYER], players)
+    return content_row(role, np.int64(0), content, contents)
+
+
+@jit
+def _logits(G, s, parameters, moves, n, floats, q, logits):
+    cells, players, length = G[H_ON_BOARD], G[H_PLAYERS], G[H_LENGTH]
+    policy = np.int64(parameters[P_POLICY])
+    contents = np.int64(parameters[P_CONTENTS])
+    slots = np.int64(parameters[P_SLOT_ROWS])
+    roles = np.int64(parameters[P_ROLE_ROWS])
+    what = np.int64(parameters[P_CONTENT_ROWS])
+    for m in range(n):
+        move = moves[m]
+        kind, slot, to, origin, third = move_parts(G, move, s[S_PLAYER], length)
+        role_to, role_from, role_third = TO_ROLE[kind], FROM_ROLE[kind], THIRD_ROLE[kind]
+        logits[m] = _dot7(
+            floats,
+            q,
+            parameters,
+            slots + slot * policy,
+            roles + role_row(role_to, to, cells) * policy,
+            roles + role_row(role_from, origin, cells) * policy,
+            roles + role_row(role_third, third, cells) * policy,
+            what + _content_row(G, s, role_to, (move >> 5) & 1023, players, contents) * policy,
+            what + _content_row(G, s, role_from, (move >> 15) & 1023, players, contents) * policy,
+            what + _content_row(G, s, role_third, (move >> 25) & 1023, players, contents) * policy,
+            policy,
+        )
+
+
+@jit
+def evaluate(G, s, parameters, moves, n, scratch, values, logits, zero):
+    """Evaluate a position that is not over.
+
+    Writes ``values`` (float32 [>= players], by absolute seat, mean zero, within [-1, 1]) and
+    ``logits`` (float32 [>= n], one per move of ``moves[:n]``, before softmax). ``parameters`` from
+    ``flatten``, ``scratch`` from ``new_scratch``. ``zero`` is not used; every evaluator takes it.
+    """
+    q = _value_and_query(G, s, parameters, scratch, values)
+    _logits(G, s, parameters, moves, n, scratch[1], q, logits)
+
+
+@jit
+def evaluate_states(G, states, parameters, moves, counts, values, logits, zero):
+    """``evaluate`` for a batch: states int64 [B, words], moves int64 [B, M], counts int64 [B].
+
+    Fills values float32 [B, players] and logits float32 [B, M] (-inf beyond the counts).
+    """
+    scratch = new_scratch(G, parameters)
+    for i in range(states.shape[0]):
+        logits[i] = -np.inf
+        evaluate(G, states[i], parameters, moves[i], counts[i], scratch, values[i], logits[i], zero)
