@@ -390,6 +390,15 @@ class GameDatabase:
         digests = {record.game_id: record.digest() for record in self.games()}
         return batch_digest(self.config or self.header.get("config") or "+".join(self.configs()), digests)
 
+    def finished(self) -> FinishedBatch:
+        """What the writer returned when it finished this batch. Raises ForeignDatabaseError for a file of others."""
+        if self.stored_digest is None:
+            raise ForeignDatabaseError(f"{self.path}: not a batch of this platform; it carries no content digest")
+        ((games, moves),) = self._all("SELECT count(*), coalesce(sum(total_moves), 0) FROM games")
+        ((distinct,),) = self._all("SELECT count(DISTINCT move_hash) FROM ringrift_ops_games")
+        ((policies,),) = self._all("SELECT count(*) FROM ringrift_ops_policies")
+        return FinishedBatch(self.path, self.stored_digest, games, moves, distinct, policies)
+
     def verify(self) -> str:
         """The content digest, after comparing it with the stored one. Raises DamagedDatabaseError if they differ."""
         digest = self.content_digest()

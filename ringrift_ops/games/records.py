@@ -135,7 +135,7 @@ class Policies:
             short: defaultdict[str, float] = defaultdict(float)
             for entry in range(starts[row], starts[row + 1]):
                 short[short_key(self.keys[entry])] += shares[entry]
-            texts[number] = json.dumps({key: round(share, 6) for key, share in short.items()}, separators=(",", ":"))
+            texts[number] = "{" + ",".join([f'"{key}":{share:.6g}' for key, share in short.items()]) + "}"
         return texts
 
 

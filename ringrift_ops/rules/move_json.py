@@ -469,6 +469,7 @@ _OWN_LAYOUT: Final = re.compile(r'\{"id":"[^"\\]*",("type":.*),"moveNumber":\d+\
 """Text as :meth:`MoveTranslator.to_json` writes it without options; group 1 is the fragment."""
 
 
+@lru_cache(maxsize=_CACHE_LIMIT)
 def short_key(key: str) -> str:
     """RingRift's key of a move in ``move_probs``: ``{type}[_{fx},{fy}][_{tx},{ty}]`` (pipeline-facts 3.1).
 
