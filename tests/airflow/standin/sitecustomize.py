@@ -1,7 +1,7 @@
 """Stands in for the command ``ringrift <stage>`` in tests of the DAGs: makes small true artifacts, no games, no nets.
 
 Python imports this by itself from PYTHONPATH; only a stage's own process is taken over. What it does is steered by
-``$RINGRIFT_HOME/standin.json``: {"seconds": {stage: s}, "verdict": "PASS", "fail": {stage: [exit code, times]}}.
+``$RINGRIFT_HOME/standin.json``, by config: {"seconds": {stage: s}, "verdict": "PASS", "fail": {stage: [code, times]}}.
 """
 
 import sys

@@ -21,7 +21,7 @@ def main(stage: str, argv: list[str]) -> int:
     paths = {name: Path(argv[argv.index(name) + 1]) for name in ("--spec", "--result", "--heartbeat")}
     spec = json.loads(paths["--spec"].read_text())
     home = Home.find()
-    script = json.loads((home.root / "standin.json").read_text()) if (home.root / "standin.json").exists() else {}
+    script = _script(home, spec["config"])
     _note(home, {"stage": stage, "shard": spec.get("shard", 0), "generation": spec["generation"], "pid": os.getpid()})
     code, times = script.get("fail", {}).get(stage, (0, 0))
     tried = _count(home, f"{stage}-{spec['generation']}-{spec.get('shard', 0)}")
@@ -146,6 +146,11 @@ class Stages:
 def _note(home: Home, what: dict[str, Any]) -> None:
     with (home.root / "standin.log").open("a") as log:
         log.write(json.dumps(what | {"t": time.time()}) + "\n")
+
+
+def _script(home: Home, config: str) -> dict[str, Any]:
+    path = home.root / "standin.json"
+    return json.loads(path.read_text()).get(config, {}) if path.exists() else {}
 
 
 def _count(home: Home, name: str) -> int:
