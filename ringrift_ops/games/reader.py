@@ -25,6 +25,7 @@ from ringrift_ops.games.contract import phase_of
 from ringrift_ops.games.database import (
     DamagedDatabaseError,
     EmptyDatabaseError,
+    ForeignDatabaseError,
     WrongConfigError,
     connect,
     named_errors,
@@ -32,6 +33,7 @@ from ringrift_ops.games.database import (
 from ringrift_ops.games.records import GameRecord, Policies, Seat, batch_digest
 from ringrift_ops.games.schema import MINIMUM_MOVES
 from ringrift_ops.games.start_state import swap_rule_of
+from ringrift_ops.games.writer import FinishedBatch
 from ringrift_ops.rules.move_json import PHASE_CODES, MoveJsonError, translator
 from ringrift_ops.settings.names import config_named
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ringrift_ops.rules.boards import H_PLAYERS, H_STATE
+from ringrift_ops.rules.boards import H_ON_BOARD, H_PLAYERS, H_STATE
 from ringrift_ops.rules.layout import S_PLAYER, S_WINNER
 from ringrift_ops.rules.playout import random_below, random_unit
 from ringrift_ops.rules.turn import apply_move, legal_moves
@@ -44,10 +44,13 @@ class Tree(NamedTuple):
     used: npt.NDArray[np.int64]  # [3]: nodes, edges, path length
 
 
-def new_tree(geometry: npt.NDArray[np.int64], simulations: int, moves_per_node: int) -> Tree:
-    """An empty tree. A node whose moves no longer fit into E stays a leaf, so E bounds memory only."""
+def new_tree(geometry: npt.NDArray[np.int64], simulations: int) -> Tree:
+    """An empty tree with room for the longest placement list at every node.
+
+    A node whose moves no longer fit stays a leaf, so E bounds memory only.
+    """
     n = simulations + 1
-    e = n * moves_per_node
+    e = n * (3 * int(geometry[H_ON_BOARD]) + 32)
     return Tree(
         states=np.zeros((n, geometry[H_STATE]), dtype=np.int64),
         nodes=np.zeros((n, 4), dtype=np.int32),

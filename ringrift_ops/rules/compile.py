@@ -51,4 +51,4 @@ if TYPE_CHECKING:
         return function
 
 else:
-    jit = numba.njit(cache=True, error_model="numpy")
+    jit = numba.njit(cache=True, error_model="numpy", nogil=True)

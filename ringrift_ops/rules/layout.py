@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from typing import Final
 
+RULES_VERSION: Final = "1"
+"""Named by every record that holds move codes or state arrays; changes when either changes its meaning."""
+
 (
     S_PHASE,
     S_PLAYER,  # seat to move, 1..n; 0 when completed

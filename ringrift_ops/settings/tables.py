@@ -59,6 +59,7 @@ class GateRules(Row):
     beta: float = Field(default=0.05, description="missed improvement")
     elo_h0: float = Field(default=0.0, description="logistic Elo, against the previous net")
     elo_h1: float = Field(default=50.0, description="logistic Elo, against the previous net")
+    opening_decisions: int = Field(default=6, description="uniform legal decisions before the players take over")
 
 
 GATE = GateRules()

@@ -28,7 +28,9 @@ class Heartbeat(Frozen):
     total: int | None = Field(default=None, ge=0, description="None when it cannot be known")
     unit: str = Field(description="plural, e.g. 'games'")
     message: str = ""
-    metrics: dict[str, float | int | str | None] = Field(default_factory=dict)
+    metrics: dict[str, float | int | str | dict[str, float | int] | None] = Field(
+        default_factory=dict, description="figures by name; a win rate is {win_rate, lower, upper, games}"
+    )
 
 
 Report = Callable[[Heartbeat], None]

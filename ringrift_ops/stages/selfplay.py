@@ -1,0 +1,158 @@
+"""Stage one: a shard of games, every seat played by the same player, into one batch.
+
+Each game depends on the spec's seed and its own number alone, so a shard that was killed goes on
+with the games that are missing, and the same spec makes the same moves wherever it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ringrift_ops.games.reader import GameDatabase
+from ringrift_ops.games.records import Seat
+from ringrift_ops.games.writer import BatchWriter, FinishedBatch
+from ringrift_ops.home import Home
+from ringrift_ops.ledger import derived_seed
+from ringrift_ops.network.encoder import ENCODER_VERSION
+from ringrift_ops.network.weights import load_network
+from ringrift_ops.players.play import Policies, new_policies, no_policies
+from ringrift_ops.players.recording import Recorder
+from ringrift_ops.players.roster import Player, PlayerKind, Roster
+from ringrift_ops.rules.game import Game, game
+from ringrift_ops.rules.layout import RULES_VERSION
+from ringrift_ops.stages.heartbeat import Heartbeat, Report
+from ringrift_ops.stages.recording import record_games
+from ringrift_ops.stages.specs import SelfplayResult, SelfplaySpec, Stage
+from ringrift_ops.store import Store
+
+BEAT_SECONDS = 0.5
+
+
+def batch_path(home: Home, spec: SelfplaySpec) -> Path:
+    """Where the batch goes: ``spec.output``, else a name under the home's games that no other shard has."""
+    if spec.output is not None:
+        return home.resolve(spec.output)
+    run = f"g{spec.generation}" if spec.generation is not None else f"seed{spec.seed}"
+    return home.games / f"selfplay_{spec.config}_{run}_s{spec.shard}.db"
+
+
+def player_of(home: Home, spec: SelfplaySpec) -> Player:
+    """The player of every seat. Raises MissingObjectError and the errors of strict loading."""
+    network = None
+    if spec.weights is not None:
+        network = load_network(Store(home).get(spec.weights, ".safetensors", verify=True), spec.config)
+    return Player(PlayerKind(spec.player), spec.search, network)
+
+
+def policy_room(spec: SelfplaySpec, player: Player) -> Policies:
+    """Buffers for the policies of one game: none for plain play."""
+    if player.search.simulations == 0 or player.kind is PlayerKind.RANDOM:
+        return no_policies()
+    return new_policies(spec.max_moves, spec.max_moves * player.search.simulations)
+
+
+def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
+    """Play the games of one shard and return the finished batch.
+
+    A batch that is already complete is returned as it is. Raises the errors of ``games.writer``
+    (busy, other spec, disk) and of loading the net.
+    """
+    started = time.monotonic()
+    home = Home.find()
+    path = batch_path(home, spec)
+    header = {"stage": Stage.SELFPLAY.value, "spec": spec.model_copy(update={"token": 0}).model_dump_json()}
+    if path.exists():
+        with GameDatabase(path, spec.config) as database:
+            batch = database.finished()
+    else:
+        with BatchWriter(path, spec.config, rules_version=RULES_VERSION, header=header) as writer:
+            _play_missing(home, spec, writer, report)
+            batch = writer.finish()
+    result = _result(home, batch, time.monotonic() - started)
+    record_games(home, spec, result)
+    return result
+
+
+def _play_missing(home: Home, spec: SelfplaySpec, writer: BatchWriter, report: Report) -> None:
+    rules = game(spec.config)
+    player = player_of(home, spec)
+    roster = Roster(rules, [player])
+    recorder = Recorder(rules, ENCODER_VERSION)
+    policies = policy_room(spec, player)
+    begun, last, before, moves = time.monotonic(), 0.0, len(writer), 0
+    for number in range(spec.games):
+        game_id = _game_id(spec, number)
+        if game_id not in writer.recorded:
+            moves += _play_one(spec, number, game_id, rules, player, roster, recorder, policies, writer)
+        now = time.monotonic()
+        if now - last >= BEAT_SECONDS or len(writer) == spec.games:
+            last = now
+            rate = (len(writer) - before) / max(1e-9, now - begun)
+            report(
+                Heartbeat(
+                    stage=Stage.SELFPLAY,
+                    phase="playing",
+                    done=len(writer),
+                    total=spec.games,
+                    unit="games",
+                    metrics={"games_per_second": rate, "moves_per_second": moves / max(1e-9, now - begun)},
+                )
+            )
+
+
+def _game_id(spec: SelfplaySpec, number: int) -> str:
+    run = f"g{spec.generation}" if spec.generation is not None else f"x{spec.seed & 0xFFFFFFFF:08x}"
+    return f"{spec.config}-{run}-s{spec.shard}-{number:06d}"
+
+
+def _play_one(
+    spec: SelfplaySpec,
+    number: int,
+    game_id: str,
+    rules: Game,
+    player: Player,
+    roster: Roster,
+    recorder: Recorder,
+    policies: Policies,
+    writer: BatchWriter,
+) -> int:
+    seed = derived_seed(spec.seed, number)
+    begun = datetime.now(UTC)
+    start = rules.initial_state()
+    opening = roster.opening(start, spec.opening_plies, derived_seed(seed, "opening"))[: spec.max_moves]
+    codes = roster.play(
+        start, opening, np.zeros(rules.players, dtype=np.int64), seed, np.empty(spec.max_moves, np.int64), policies
+    )
+    writer.add(
+        recorder.record(
+            start,
+            codes,
+            policies,
+            game_id=game_id,
+            seed=seed,
+            swap_rule=False,
+            players=[Seat(ai_type=player.label, ai_profile_id=spec.weights)] * rules.players,
+            started=begun,
+            opening_plies=len(opening),
+            source="selfplay",
+            engine_mode=player.label,
+            metadata={"generation": spec.generation, "shard": spec.shard, "simulations": spec.search.simulations},
+        )
+    )
+    return len(codes)
+
+
+def _result(home: Home, batch: FinishedBatch, seconds: float) -> SelfplayResult:
+    return SelfplayResult(
+        batch=batch.digest,
+        path=str(home.relative(batch.path)),
+        games=batch.games,
+        moves=batch.moves,
+        distinct_fraction=batch.distinct / batch.games,
+        policy_games=batch.policy_games,
+        seconds=seconds,
+    )
