@@ -16,6 +16,7 @@ from ringrift_ops.cli import (
     model,
     parity,
     pipeline,
+    platform,
     promote,
     rules,
     selfplay,
@@ -49,7 +50,7 @@ def _ringrift(
     """Hold the options of the command itself."""
 
 
-for _module in (selfplay, parity, export, train, gauntlet, promote, distribute):
+for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

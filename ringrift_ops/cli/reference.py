@@ -60,7 +60,7 @@ def _generic(option: Any) -> bool:
 
 def _names(option: Any, context: typer.Context) -> str:
     kind = "" if option.is_flag else f" {option.display_type(context).replace('list[', '').replace(']', '').lower()}"
-    return ", ".join(f"`{name}{kind}`" for name in option.opts)
+    return ", ".join(f"`{name}{kind}`" for name in [*option.opts, *option.secondary_opts])
 
 
 def _meaning(option: Any) -> str:
