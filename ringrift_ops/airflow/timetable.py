@@ -16,8 +16,8 @@ class GenerationTimetable(CronTriggerTimetable):
     """A cron, in UTC, whose ticks start runs only when they are recent (and ``ticks`` is set).
 
     Airflow's own starts the last missed tick as soon as a DAG is unpaused. This one never returns a tick older than
-    ``CHECKS.missed_tick_seconds``, and none at all without ``ticks``. A backfill asks with ``catchup`` and gets every
-    tick; its last day counts whole, because a bare date means midnight and the ticks of a day come after that.
+    ``CHECKS.missed_tick_seconds``, and none at all without ``ticks``. A backfill asks with ``catchup`` and gets one
+    tick per date, the first; its last date counts whole: a bare date means midnight, and the ticks come after that.
     """
 
     def __init__(self, cron: str, *, ticks: bool) -> None:
@@ -31,6 +31,13 @@ class GenerationTimetable(CronTriggerTimetable):
     def deserialize(cls, data: dict[str, Any]) -> Timetable:
         return cls(data["expression"], ticks=data["ticks"])
 
+    def __eq__(self, other: object) -> bool:
+        # The cron's own comparison imports half of Airflow's models into every process that reads the DAG file.
+        return isinstance(other, GenerationTimetable) and self.serialize() == other.serialize()
+
+    def __hash__(self) -> int:
+        return hash((self._expression, self._ticks))
+
     @property
     def summary(self) -> str:
         return self._expression if self._ticks else f"{self._expression} (backfills only)"
@@ -39,9 +46,7 @@ class GenerationTimetable(CronTriggerTimetable):
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
         if restriction.catchup:
-            return super().next_dagrun_info(
-                last_automated_data_interval=last_automated_data_interval, restriction=_whole_last_day(restriction)
-            )
+            return self._of_date(last_automated_data_interval, restriction)
         if not self._ticks:
             return None
         found = super().next_dagrun_info(
@@ -55,9 +60,13 @@ class GenerationTimetable(CronTriggerTimetable):
             return None
         return DagRunInfo.interval(upcoming, upcoming)
 
-
-def _whole_last_day(restriction: TimeRestriction) -> TimeRestriction:
-    latest = restriction.latest
-    if latest is None or latest.time() != latest.start_of("day").time():
-        return restriction
-    return restriction._replace(latest=latest.in_timezone("UTC").end_of("day"))
+    def _of_date(self, last: DataInterval | None, restriction: TimeRestriction) -> DagRunInfo | None:
+        """Return the first tick of the next date that has one."""
+        after = restriction.earliest if last is None else last.end.in_timezone("UTC").end_of("day")
+        if after is None:
+            return None
+        tick = self._align_to_next(coerce_datetime(after))
+        latest = restriction.latest
+        if latest is not None and latest.in_timezone("UTC").end_of("day") < tick:
+            return None
+        return DagRunInfo.interval(tick, tick)

@@ -1,4 +1,4 @@
-"""A real platform for the tests that need one: all components of Airflow, stages by the stand-in, one per test session."""
+"""A real platform for the tests that need one: all components of Airflow, stages by the stand-in, one per session."""
 
 from __future__ import annotations
 
