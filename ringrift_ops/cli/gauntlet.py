@@ -31,6 +31,7 @@ def gauntlet(
     mirror_games: Annotated[
         int | None, typer.Option("--mirror-games", help="Shown, not gated: against heuristic search as deep.")
     ] = None,
+    parallel: Annotated[int, typer.Option("--parallel", help="Only 1: all games run in one compiled process.")] = 1,
     profile: o.Profile = None,
     seed: o.Seed = None,
     verbose: o.Verbose = False,
@@ -43,6 +44,11 @@ def gauntlet(
     from ringrift_ops.cli.running import run_stage
 
     def asked() -> GauntletSpec:
+        if parallel != 1:
+            raise o.OptionValueError(
+                f"--parallel {parallel}: the games of a gauntlet run in one compiled process, so only 1 is possible; "
+                "gauntlets of several nets run side by side as runs of Airflow"
+            )
         return spec_of(
             o.config_of(config, board, players),
             model,

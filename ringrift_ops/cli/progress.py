@@ -49,9 +49,24 @@ def line_of(beat: Heartbeat, seconds: float) -> str:
         parts.append(f"{rate:,.1f} {beat.unit}/s")
         if beat.total is not None and beat.done < beat.total:
             parts.append(f"{duration(round((beat.total - beat.done) / rate))} left")
-    parts += [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-              for name, value in beat.metrics.items() if value is not None]  # fmt: skip
+    parts += figures_of(beat)
     return ", ".join([*parts, *([beat.message] if beat.message else [])])
+
+
+def figures_of(beat: Heartbeat) -> list[str]:
+    """Return the figures of a beat as people read them; a win rate with its interval and games."""
+    return [_figure(name, value) for name, value in beat.metrics.items() if value is not None]
+
+
+def _figure(name: str, value: object) -> str:
+    match value:
+        case {"win_rate": float(rate), "lower": float(lower), "upper": float(upper), "games": games}:
+            return f"{name} {100 * rate:.1f} % [{100 * lower:.1f}, {100 * upper:.1f}] in {games} games"
+        case dict():
+            return f"{name} ({', '.join(_figure(key, one) for key, one in value.items())})"
+        case float():
+            return f"{name} {value:.4g}"
+    return f"{name} {value}"
 
 
 def duration(seconds: int) -> str:
@@ -85,15 +100,12 @@ def _live() -> Iterator[Report]:
         def report(beat: Heartbeat) -> None:
             if beat.phase not in bars:
                 bars[beat.phase] = progress.add_task(f"{beat.stage} {beat.phase}", total=beat.total, unit="", more="")
-            more = [
-                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in beat.metrics.items() if v is not None
-            ]
             progress.update(
                 bars[beat.phase],
                 completed=beat.done,
                 total=beat.total,
                 unit=beat.unit,
-                more=", ".join([*more, *([beat.message] if beat.message else [])]),
+                more=", ".join([*figures_of(beat), *([beat.message] if beat.message else [])]),
             )
 
         yield report

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +40,27 @@ def promote(
     """Make a candidate canonical, on the evidence of its gauntlet only."""
     from ringrift_ops.cli.running import run_stage
 
-    def asked() -> PromoteSpec:
-        return spec_of(o.config_of(config, board, players), model, report, profile=profile)
+    with ExitStack() as until_done:
 
-    run_stage(context, Stage.PROMOTE, o.Doors(spec, result, heartbeat, as_json, verbose), asked)
+        def asked() -> PromoteSpec:
+            key = o.config_of(config, board, players)
+            spec = spec_of(key, model, report, profile=profile)
+            return spec.model_copy(update={"token": until_done.enter_context(_lease(key))})
+
+        run_stage(context, Stage.PROMOTE, o.Doors(spec, result, heartbeat, as_json, verbose), asked)
+
+
+@contextmanager
+def _lease(key: str) -> Iterator[int]:
+    """Hold the config's generation lease for one promotion and yield its token; raises ``LeaseHeldError``."""
+    from ringrift_ops.ledger import Ledger, generation_lease
+
+    ledger, name = Ledger.open(), generation_lease(key)
+    lease = ledger.acquire_lease(name, f"ringrift promote, {getpass.getuser()}@{socket.gethostname()} {os.getpid()}")
+    try:
+        yield lease.token
+    finally:
+        ledger.release_lease(name, lease.token)
 
 
 def spec_of(key: str, model: str | None, report: Path | None, *, profile: str | None) -> PromoteSpec:

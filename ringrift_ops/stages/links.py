@@ -61,20 +61,11 @@ def _state(path: Path, target: Path | None) -> LinkState | None:
     return LinkState.RIGHT if right else LinkState.WRONG
 
 
-def point_links(home: Home, config: str, sha: Sha256) -> list[Path]:
-    """Make both links of ``config`` lead to the net ``sha``, each in one step, and return them.
+def repair_links(home: Home, ledger: Ledger) -> list[Link]:
+    """Make every link agree with the ledger and return those that did not. A stray link is removed; a file never is.
 
     Raises :class:`~ringrift_ops.store.MissingObjectError`, :class:`~ringrift_ops.store.WriteError`.
     """
-    target = Store(home).get(sha, WEIGHTS_SUFFIX)
-    links = [home.canonical_link(config), home.best_link(config)]
-    for link in links:
-        replace_symlink(link, target)
-    return links
-
-
-def repair_links(home: Home, ledger: Ledger) -> list[Link]:
-    """Make every link agree with the ledger and return those that did not. A stray link is removed; a file never is."""
     wrong = [link for link in links_of(home, ledger) if link.state is not LinkState.RIGHT]
     for link in wrong:
         if link.target is not None:

@@ -71,6 +71,12 @@ def test_line_for_people_has_rate_time_left_and_figures() -> None:
     assert line_of(beat(1), 100.0).split(", ")[2] == "2:45:00 left"
 
 
+def test_R53_live_win_rate_is_shown_with_its_interval() -> None:
+    rate = {"win_rate": 0.625, "lower": 0.551, "upper": 0.693, "games": 200}
+    shown = line_of(beat(0).model_copy(update={"metrics": {"random": rate}}), 0.0)
+    assert shown == "train epoch 1: 0/100 steps, random 62.5 % [55.1, 69.3] in 200 games"
+
+
 def test_plain_progress_shows_the_first_and_the_last_of_a_phase(capsys: pytest.CaptureFixture[str]) -> None:
     report = PlainLines()
     for done in range(101):
