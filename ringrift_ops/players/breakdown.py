@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from ringrift_ops.players.evaluator import FEATURES, N_FEATURES, closure_in_order, features
 from ringrift_ops.players.weights import Weights, persona_weights
-from ringrift_ops.rules.boards import Cell
-from ringrift_ops.rules.game import Game
+from ringrift_ops.rules.boards import H_CELL, Cell
+from ringrift_ops.rules.game import Game, StateStringError
+from ringrift_ops.rules.layout import MARKER
 
 _PARTS_OF_STACK_CONTROL = ("stackHeight", "stackDiversity")
 
@@ -24,10 +25,10 @@ def feature_values(
     looks at; without it they are taken in order of cell index.
     """
     values = np.empty(N_FEATURES)
-    features(rules.geometry, state, seat, values, rules.zero)  # type: ignore[no-untyped-call]  # compiled
+    features(rules.geometry, state, seat, values, rules.zero)
     if order is not None:
         cells = np.array([rules.cell_index(cell) for cell in order], dtype=np.int64)
-        closure = closure_in_order(rules.geometry, cells)  # type: ignore[no-untyped-call]  # compiled
+        closure = closure_in_order(rules.geometry, cells)
         values[FEATURES.index("territoryClosure")] = closure
     return values
 
@@ -47,3 +48,22 @@ def breakdown(
     for part in _PARTS_OF_STACK_CONTROL:
         terms["stackControl"] += terms.pop(part)
     return terms | {"total": sum(terms.values())}
+
+
+def recorded_breakdown(
+    rules: Game, state: npt.NDArray[np.int64], seat: int, marker_keys: Sequence[str]
+) -> dict[str, float]:
+    """As RingRift recorded it: balanced weights; ``marker_keys`` are all seats' markers as placed.
+
+    Raises StateStringError for a key that is not a cell.
+    """
+    order = []
+    for key in marker_keys:
+        x, y, *_ = [*key.split(","), "", ""]
+        if not (x.lstrip("-").isdigit() and y.lstrip("-").isdigit()):
+            raise StateStringError(f"{key!r} is not a marker's cell")
+        cell = int(x), int(y)
+        word = state[rules.geometry[H_CELL] + rules.cell_index(cell)]
+        if word == MARKER | seat << 2:
+            order.append(cell)
+    return breakdown(rules, state, seat, order=order)
