@@ -65,7 +65,9 @@ $(COMPILED): | $(INSTALLED)
 	@$(BIN)/ringrift rules compile
 	@rm -f $(@D)/compiled-*; touch $@
 
-run up stop: install
+run up: install
+stop: $(INSTALLED)
+run up stop:
 	@exec $(BIN)/python -m ringrift_ops.platform $@
 
 test: install

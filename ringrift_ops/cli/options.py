@@ -20,10 +20,37 @@ ResultFile = Annotated[Path | None, typer.Option("--result", help="Write the res
 HeartbeatPath = Annotated[Path | None, typer.Option("--heartbeat", help="Append progress to this file, as JSON lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print the spec before beginning.")]
-Config = Annotated[str | None, typer.Option("--config", help="Config key, e.g. hex8_2p; or name board and players.")]
-Board = Annotated[str | None, typer.Option("--board-type", "--board", help="square8, square19, hex8 or hexagonal.")]
+
+
+def _configs() -> list[str]:
+    from ringrift_ops.settings import CONFIGS
+
+    return list(CONFIGS)
+
+
+def _profiles() -> list[str]:
+    from ringrift_ops.settings import PROFILES
+
+    return list(PROFILES)
+
+
+def _boards() -> list[str]:
+    return ["square8", "square19", "hex8", "hexagonal"]
+
+
+Config = Annotated[
+    str | None,
+    typer.Option("--config", help="Config key, e.g. hex8_2p; or name board and players.", autocompletion=_configs),
+]
+Board = Annotated[
+    str | None,
+    typer.Option("--board-type", "--board", help="square8, square19, hex8 or hexagonal.", autocompletion=_boards),
+]
 Players = Annotated[int | None, typer.Option("--num-players", "--players", help="2, 3 or 4; 2 unless given.")]
-Profile = Annotated[str | None, typer.Option("--profile", help="tiny, quick or standard; else the settings'.")]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", help="tiny, quick or standard; else the settings'.", autocompletion=_profiles),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of every random draw; a fresh one unless given.")]
 
 _SEED_BITS = 63

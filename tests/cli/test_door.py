@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -253,3 +254,17 @@ def test_describe_shows_every_field_of_a_stage_under_any_of_its_names(capsys: py
     assert "gauntlet spec:" in shown
     assert all(field in shown for field in specs.GauntletSpec.model_fields)
     assert all(field in shown for field in specs.GauntletResult.model_fields)
+
+
+def test_shell_completes_commands_and_config_names() -> None:
+    def completed(words: str) -> set[str]:
+        environment = os.environ | {"_RINGRIFT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": ""}
+        environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+        program = "import sys; from ringrift_ops.cli import main; sys.exit(main())"
+        answer = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT, env=environment, check=False
+        )
+        return set(answer.stdout.split())
+
+    assert completed("ringrift gaun") == {"gauntlet"}
+    assert completed("ringrift selfplay --config hex8_") == {"hex8_2p", "hex8_3p", "hex8_4p"}
