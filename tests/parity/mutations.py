@@ -234,11 +234,4 @@ PYTHON = (
         "if cap == height and owner == owner_of(word):",
         "if cap == height and owner == 0:",
     ),
-    Mutation(
-        "territory without majority",
-        "5.2 no. 2",
-        "rules/victory.py",
-        "if own >= G[H_TERRITORY] and own > total - own:",
-        "if own > G[H_TERRITORY] and own > total - own:",
-    ),
 )
