@@ -49,8 +49,8 @@ $(REQUIRED): | $(VENV)/bin/python
 	@echo "== installing requirements.txt into $(VENV) (about 2 GB and three minutes the first time)"
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off -r requirements.txt 2>&1 \
 	  | tee $(VENV)/install.log \
-	  | awk '/^Collecting /{ if (++n % 25 == 0) { print "   " n " packages found, last " $$2; fflush() } } \
-	         /^Installing collected/{ print "   installing " n " packages"; fflush() }' \
+	  | awk '/^(Collecting|Processing) /{ if (++n % 25 == 0) { print "   " n " packages found"; fflush() } } \
+	         /^Installing collected/{ print "   installing " n + 0 " packages"; fflush() }' \
 	  || { tail -n 20 $(VENV)/install.log; echo "the installation failed; all of it: $(VENV)/install.log" >&2; exit 1; }
 	@rm -f $(VENV)/requirements-*; touch $@
 
