@@ -354,10 +354,17 @@ class Work:
         lease = self.grant() if found.state is GenerationState.RUNNING else None
         if lease is None:
             return self.ledger.withdraw_generation(found.id, "its run ended before its turn came")
+        self._end_jobs()
         outcome, reason = self.outcome(stages)
         finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
         self._show()
         return finished
+
+    def _end_jobs(self) -> None:
+        """End what still runs for this generation: its tasks are over, nobody would collect it."""
+        for run in self.ledger.stage_runs(self.generation.id):
+            if run.job_id is not None and self.jobs.poll(run.job_id).state is JobState.RUNNING:
+                self.jobs.kill(run.job_id)
 
     def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
         """Return how the generation stands when nothing more is done: outcome and reason."""

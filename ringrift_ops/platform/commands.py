@@ -110,16 +110,16 @@ def _watch(front: Front, api: Api, settings: Settings, config: str, profile: str
     _wait_for_dag(front, api, config)
     api.unpause(config)
     run_id = _take_up(front, api, config, profile)
-    ledger, jobs = Ledger.open(settings.ledger_url), LocalJobs(Home(settings.home).jobs)
+    ledger = Ledger.open(settings.ledger_url)
     screen = front.screen
     begun = time.monotonic()
     if screen.terminal:
         with screen.picture() as shown:
-            progress = _follow(front, api, ledger, jobs, config, run_id, shown, begun)
+            progress = _follow(front, api, ledger, settings, config, run_id, shown, begun)
     else:
-        progress = _follow(front, api, ledger, jobs, config, run_id, None, begun)
+        progress = _follow(front, api, ledger, settings, config, run_id, None, begun)
     screen.say(summary(progress, config))
-    return _code(api, jobs, progress, config, run_id, screen)
+    return _code(api, LocalJobs(Home(settings.home).jobs), progress, config, run_id, screen)
 
 
 def _wait_for_dag(front: Front, api: Api, config: str) -> None:
@@ -146,14 +146,14 @@ def _take_up(front: Front, api: Api, config: str, profile: str) -> str:
 
 
 def _follow(
-    front: Front, api: Api, ledger: Ledger, jobs: LocalJobs, config: str, run_id: str, shown: Picture | None,
+    front: Front, api: Api, ledger: Ledger, settings: Settings, config: str, run_id: str, shown: Picture | None,
     begun: float,
 ) -> Progress:  # fmt: skip
     said: dict[str, str] = {}
     told = time.monotonic()
     while True:
         front.check()
-        progress = look(ledger, jobs, config, api.run(config, run_id), api.tasks(config, run_id))
+        progress = look(ledger, settings, config, api.run(config, run_id), api.tasks(config, run_id))
         if shown is not None:
             shown.show(picture(progress, f"{config}  {run_id}  {time.monotonic() - begun:.0f} s"))
         else:

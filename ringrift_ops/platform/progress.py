@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ringrift_ops.home import Home
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Generation, Ledger, StageRun
+from ringrift_ops.settings import Settings
 from ringrift_ops.stages.specs import Stage
 
 ORDER = ("lease", *(stage.value for stage in Stage), "finish")
@@ -47,9 +49,10 @@ class Progress:
         return self.run_state in ("success", "failed")
 
 
-def look(ledger: Ledger, jobs: LocalJobs, config: str, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Progress:
+def look(ledger: Ledger, settings: Settings, config: str, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Progress:
     """Return how a DAG run (as Airflow's REST interface tells it) and its generation stand now."""
     generation = next((one for one in ledger.generations(config) if one.run_id == run["dag_run_id"]), None)
+    jobs = LocalJobs(Home(settings.home).jobs)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for task in tasks:
         by_task.setdefault("export" if task["task_id"] == "games" else task["task_id"], []).append(task)
@@ -57,6 +60,8 @@ def look(ledger: Ledger, jobs: LocalJobs, config: str, run: dict[str, Any], task
     rows = []
     for name in ORDER:
         row = _row(name, by_task.get(name, []), [one for one in runs if one.stage == name], jobs)
+        if name == Stage.EXPORT and generation is not None:
+            row.notes += _games_wanted(ledger, settings, generation, by_task.get(name, []))
         rows.append(row)
     failed = [task["task_id"] for task in tasks if task["state"] == "failed"]
     results: dict[str, list[dict[str, Any]]] = {}
@@ -64,6 +69,18 @@ def look(ledger: Ledger, jobs: LocalJobs, config: str, run: dict[str, Any], task
         if one.result is not None:
             results.setdefault(one.stage, []).append(one.result)
     return Progress(str(run["state"]), generation, rows, results, failed[0] if failed else None)
+
+
+def _games_wanted(ledger: Ledger, settings: Settings, generation: Generation, tasks: list[dict[str, Any]]) -> list[str]:
+    """Return why the wait for games goes on, in words; nothing when there is none."""
+    if not any(task["task_id"] == "games" and task["state"] == "deferred" for task in tasks):
+        return []
+    minimum = settings.profile(generation.config, generation.profile).window_minimum_rows
+    rows, new = (
+        sum(batch.rows for batch in ledger.games_in_window(generation.config)),
+        ledger.new_rows(generation.config),
+    )
+    return [f"waiting for games: {rows:,} rows of at least {minimum:,}, {new:,} of them new"]
 
 
 def _row(name: str, tasks: list[dict[str, Any]], runs: list[StageRun], jobs: LocalJobs) -> Row:

@@ -63,7 +63,7 @@ def test_a_run_without_new_games_waits_for_them_whoever_makes_them(platform: Pla
     until("the run waits for games", 180, lambda: waiting(platform, config, run_id, "games"))
     generation = platform.generation(config, run_id)
     made = platform.ledger.record_artifact(
-        "a" * 64, "games", "elsewhere.db", 1, config, None, parents=[], meta={"games": 200, "moves": 12_000}, token=0
+        "a" * 64, "games", "elsewhere.db", 1, config, None, parents=[], meta={"games": 200, "moves": 20_000}, token=0
     )
     platform.ledger.record_parity(
         made.sha, "b" * 64, passed=True, checked=200, failed=0, generation=None, token=0

@@ -14,7 +14,7 @@ from ringrift_ops.settings import Settings
 from ringrift_ops.stages.specs import Verdict
 from ringrift_ops.store import Store, atomic_write, replace_symlink
 
-MOVES_PER_GAME = 60
+MOVES_PER_GAME = 200
 
 
 def main(stage: str, argv: list[str]) -> int:
