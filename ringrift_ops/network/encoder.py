@@ -473,3 +473,30 @@ def planes_of_rows(G, rows, out, global_rows):
     for i in range(rows.shape[0]):
         planes_of_row(G, rows[i], out[i])
         read_globals(G, rows[i], global_rows[i], 0)
+
+
+@jit
+def first_bad_row(G, rows):
+    """The first of ``rows`` (uint8 [N, row_bytes]) that is no compact position, -1 if there is none."""
+    n, cells = G[H_PLAYERS], G[H_ON_BOARD]
+    first = head_bytes(G)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if row[0] >= PHASES or row[1] >= n or row[2] > 31 or row[3] > 7 or row[4] > n or row[5] > n:
+            return i
+        must, chain = 0, 0
+        for rank in range(cells):
+            kind = np.int64(row[first + rank]) & 63
+            shape = np.int64(row[first + cells + rank])
+            buried = np.int64(row[first + 2 * cells + rank])
+            must += row[first + rank] >> 6 & 1
+            chain += row[first + rank] >> 7
+            if kind < KIND_STACK:
+                relative = (kind - 1) & 3
+                if shape != 0 or buried != 0 or (kind != 0 and relative >= n):
+                    return i
+            elif kind - KIND_STACK >= n or buried >> (2 * n) != 0 or not 1 <= shape >> 4 <= shape & 15:
+                return i
+        if must > 1 or chain > 1:
+            return i
+    return -1

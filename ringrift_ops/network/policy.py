@@ -30,13 +30,14 @@ from ringrift_ops.rules.compile import jit  # isort: skip  (sets the cache folde
 import numpy as np
 
 from ringrift_ops.rules.boards import (
-    H_CELLS,
+    H_AXES,
+    H_DIRECTIONS,
+    H_LENGTH,
     H_LINE_AXES,
+    H_ON_BOARD,
     H_ORDER,
     H_PLAYERS,
     H_RANK,
-    H_SHIFT,
-    H_WORDS,
     H_X,
     H_Y,
 )
@@ -55,6 +56,7 @@ from ringrift_ops.rules.layout import (
     S_PLAYER,
     TERRITORY,
 )
+from ringrift_ops.rules.lines import cell_along
 from ringrift_ops.rules.movement import direction_between
 
 POLICY_ENCODING: Final = "ringrift-policy-1"
@@ -202,11 +204,8 @@ def move_parts(G, move, mover, line_length):
 
 @jit
 def _rank_along(G, rank, direction, steps):
-    """Rank of the cell that lies some steps from another one; both are on the board."""
-    cell = G[G[H_ORDER] + rank] + G[G[H_SHIFT] + direction] * steps
-    if G[H_WORDS] == 1:
-        cell %= G[H_CELLS]
-    return G[G[H_RANK] + cell]
+    """Rank of the cell that lies some steps from another one, -1 beyond the border."""
+    return _rank(G, cell_along(G, G[G[H_ORDER] + rank], direction, steps))
 
 
 @jit
@@ -232,3 +231,25 @@ def index_parts(G, index, line_length):
     elif TO_ROLE[kind]:
         to = cell
     return kind, move_slot(kind, choice, high > line_length), to, origin, third
+
+
+@jit
+def first_bad_index(G, indices):
+    """Place of the first number that is no policy index of this config, -1 if there is none."""
+    cells = G[H_ON_BOARD]
+    for i in range(indices.size):
+        index = np.int64(indices[i])
+        if index < 0 or index >= 1 << 28:
+            return i
+        kind, rank, choice = index & 31, (index >> 5) & 511, (index >> 14) & 7
+        if kind > FORCED or rank >= cells:
+            return i
+        line = kind in (PROCESS_LINE, LINE_OPTION)
+        if choice >= (G[H_AXES] if line else (G[H_DIRECTIONS] if FROM_ROLE[kind] else 8)):
+            return i
+        if (kind == PLACE and not 1 <= choice <= 3) or (kind == TERRITORY and choice > G[H_PLAYERS]):
+            return i
+        _, _, to, _, third = index_parts(G, index, G[H_LENGTH])
+        if (to < 0 and TO_ROLE[kind]) or (third < 0 and THIRD_ROLE[kind]) or max(to, third) >= cells:
+            return i
+    return -1

@@ -54,6 +54,22 @@ def _sum(builder, values):
 
 
 @intrinsic
+def _axpy16(typingctx, target, at, source, start, factor):
+    """target[at : at + 16] += factor * source[start : start + 16]."""
+    signature = types.void(target, types.int64, source, types.int64, types.float32)
+
+    def codegen(context, builder, sig, args):
+        t, s = sig.args[0], sig.args[2]
+        row = _load(context, builder, s, args[2], args[3])
+        old = _load(context, builder, t, args[0], args[1])
+        product = builder.fmul(row, _splat(builder, args[4]), flags=_FAST)
+        _store(context, builder, t, args[0], args[1], builder.fadd(old, product, flags=_FAST))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def _product16(typingctx, target, at, source, start, width, factors, first, count):
     """target[at : at + 16] += sum over i < count of factors[first + i] * source[start + i width : ... + 16].
 
@@ -122,3 +138,17 @@ def add_rows(target, source, start, rows, count, width, spare):
         d = start + np.int64(rows[k + 3]) * width
         for i in range(0, width, LANES):
             _add4x16(target, i, source, a + i, b + i, c + i, d + i)
+
+
+@jit
+def add_row(target, at, source, start, width):
+    """target[at : at + width] += source[start : start + width]."""
+    for i in range(0, width, LANES):
+        _axpy16(target, at + i, source, start + i, np.float32(1.0))
+
+
+@jit
+def add_scaled(target, at, source, start, width, factor):
+    """target[at : at + width] += factor * source[start : start + width]."""
+    for i in range(0, width, LANES):
+        _axpy16(target, at + i, source, start + i, factor)
