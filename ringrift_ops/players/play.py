@@ -141,7 +141,9 @@ def _decide(G, s, n, player, style, parameters, scratch, tree, ply, policies, wo
     """The move ``player`` plays; ``work.moves[:n]`` are legal and n > 1."""
     kind = np.int64(player[F_KIND])
     moves = work.moves
-    if kind == PLAYER_RANDOM or (player[F_UNIFORM] > 0.0 and random_unit(rng) < player[F_UNIFORM]):
+    uniform = player[F_UNIFORM] > 0.0 and random_unit(rng) < player[F_UNIFORM]
+    searches = kind == PLAYER_NET_SEARCH or kind == PLAYER_HEURISTIC_SEARCH
+    if kind == PLAYER_RANDOM or (uniform and not searches):
         return moves[random_below(rng, n)]
     if kind == PLAYER_HEURISTIC:
         return choose(G, s, moves, n, style, rng, work.scores, work.child, work.other, zero)
@@ -170,6 +172,8 @@ def _decide(G, s, n, player, style, parameters, scratch, tree, ply, policies, wo
         zero,
     )
     _record_policy(G, s, tree, ply, policies)
+    if uniform:  # searched all the same: its position has a target like every other (F1)
+        return moves[random_below(rng, n)]
     temperature = player[F_TEMPERATURE] if ply < player[F_TEMPERATURE_PLIES] else 0.0
     return tree.moves[choose_root_edge(tree, temperature, rng)]
 

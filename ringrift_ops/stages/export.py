@@ -1,0 +1,244 @@
+"""Stage three: the generation's dataset, from games that passed parity and from no others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ringrift_ops.errors import GateError, NoDataError
+from ringrift_ops.games.discovery import GamePool
+from ringrift_ops.games.reader import GameDatabase
+from ringrift_ops.games.records import Policies
+from ringrift_ops.home import Home
+from ringrift_ops.ledger import derived_seed
+from ringrift_ops.network.dataset import TRAINING, VALIDATION, DatasetWriter
+from ringrift_ops.network.encoder import ENCODER_VERSION
+from ringrift_ops.network.samples import Sampler
+from ringrift_ops.rules.game import Game, game
+from ringrift_ops.rules.layout import RULES_VERSION
+from ringrift_ops.settings import CHECKS
+from ringrift_ops.stages.heartbeat import Heartbeat, Report
+from ringrift_ops.stages.recording import record_dataset
+from ringrift_ops.stages.specs import ExportResult, ExportSpec, Stage
+from ringrift_ops.store import Store
+
+BEAT_SECONDS = 0.5
+
+
+class NoPassedGamesError(NoDataError):
+    """There are games, but none that parity has passed."""
+
+
+class LostTargetsError(GateError):
+    """Too few searched decisions carry their policy: targets would be thrown away (F1)."""
+
+
+class ForeignPolicyError(GateError):
+    """Recorded policies use another encoder's policy index."""
+
+
+@dataclass(frozen=True)
+class _Game:
+    game_id: str
+    swap_rule: bool
+    opening: int
+    winner: int | None
+    move_hash: str
+    codes: npt.NDArray[np.int64]
+    policies: Policies | None
+
+
+@dataclass
+class _Tally:
+    read: int = 0
+    used: int = 0
+    unchecked: int = 0
+    without_winner: int = 0
+    decisions: int = 0
+    searched_decisions: int = 0
+    with_policy: int = 0
+    batches: list[str] = field(default_factory=list)
+
+
+def run(spec: ExportSpec, report: Report) -> ExportResult:
+    """Write the dataset of the spec's databases (newest first) and return what went into it.
+
+    Memory does not grow with the number of games, but for one hash of each. Raises
+    NoPassedGamesError, LostTargetsError, ForeignPolicyError, UnreplayableGameError and the errors of
+    ``games.database``.
+    """
+    started = time.monotonic()
+    home = Home.find()
+    tally = _Tally()
+    pool = GamePool((), spec.config)
+    paths = [home.resolve(path) for path in spec.databases]
+    total = _count(paths, spec, tally)
+    quota = None if spec.max_samples is None else max(1, spec.max_samples // max(1, total))
+    temporary = home.training / f".export-{spec.config}-{spec.generation}-{spec.seed & 0xFFFFFFFF:08x}.npz"
+    lineage = {"spec": spec.model_copy(update={"token": 0}).model_dump(mode="json"), "rules_version": RULES_VERSION}
+    train = 0
+    with DatasetWriter(temporary, spec.config, lineage) as writer:
+        rules = game(spec.config)
+        sampler = Sampler(rules)
+        last = 0.0
+        for one in _games(paths, spec, rules, tally):
+            if not pool.is_new(one.move_hash):
+                continue
+            train += _add(one, spec, sampler, writer, quota, tally)
+            if time.monotonic() - last >= BEAT_SECONDS or tally.read == total:
+                last = time.monotonic()
+                rate = writer.samples / max(1e-9, last - started)
+                report(
+                    Heartbeat(
+                        stage=Stage.EXPORT,
+                        phase="encoding",
+                        done=tally.read,
+                        total=total,
+                        unit="games",
+                        metrics={"samples": writer.samples, "samples_per_second": rate},
+                    )
+                )
+        samples, policy_samples = writer.samples, writer.policy_samples
+        soft = tally.with_policy / tally.searched_decisions if tally.searched_decisions else 1.0
+        if soft < CHECKS.soft_target_minimum:
+            raise LostTargetsError(
+                f"{spec.config}: only {soft:.3f} of {tally.searched_decisions} searched decisions carry a policy, "
+                f"at least {CHECKS.soft_target_minimum} must; look for a lost policy table in {spec.databases[0]}"
+            )
+    sha, path = Store(home).put(temporary, ".npz", move=True) if spec.output is None else _at(home, temporary, spec.output)
+    result = ExportResult(
+        dataset=sha,
+        path=str(home.relative(path)),
+        games=tally.used,
+        duplicates_removed=pool.duplicates,
+        unchecked_games=tally.unchecked,
+        samples=samples,
+        train_samples=train,
+        policy_samples=policy_samples,
+        soft_target_fraction=soft,
+        seconds=time.monotonic() - started,
+    )
+    record_dataset(home, spec, result, tally.batches)
+    return result
+
+
+def _at(home: Home, temporary: Path, output: str) -> tuple[str, Path]:
+    """Put the dataset into the store and give it the name that was asked for, too."""
+    sha, stored = Store(home).put(temporary, ".npz", move=True)
+    wanted = home.resolve(output)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    if wanted.exists() or wanted.is_symlink():
+        wanted.unlink()
+    wanted.symlink_to(stored)
+    return sha, wanted
+
+
+def _count(paths: list[Path], spec: ExportSpec, tally: _Tally) -> int:
+    """Games that passed, over all databases. Raises NoPassedGamesError."""
+    passed = 0
+    for path in paths:
+        with GameDatabase(path, spec.config) as database:
+            counts = database.counts()
+            passed += counts.passed
+            tally.unchecked += counts.complete - counts.passed
+            if database.stored_digest is not None:
+                tally.batches.append(database.stored_digest)
+    if passed == 0:
+        raise NoPassedGamesError(
+            f"{spec.config}: none of {tally.unchecked} games in {len(paths)} databases has passed parity; "
+            "run `ringrift parity` on them first"
+        )
+    return passed
+
+
+def _games(paths: list[Path], spec: ExportSpec, rules: Game, tally: _Tally) -> Iterator[_Game]:
+    """Passed games, newest database first, until the window is full."""
+    moves = 0
+    for path in paths:
+        if spec.window is not None and moves >= spec.window:
+            return
+        with GameDatabase(path, spec.config) as database:
+            ours = database.header.get("rules_version") == RULES_VERSION
+            for one in _of_ours(database) if ours else _of_others(database, rules):
+                tally.read += 1
+                moves += len(one.codes)
+                yield one
+
+
+def _of_ours(database: GameDatabase) -> Iterator[_Game]:
+    with closing(database.compact_games(rules_version=RULES_VERSION, passed_only=True)) as games:
+        for one in games:
+            yield _Game(
+                one.game_id,
+                one.swap_rule,
+                one.opening_plies,
+                one.winner,
+                one.move_hash,
+                one.move_codes.astype(np.int64),
+                one.policies,
+            )
+
+
+def _of_others(database: GameDatabase, rules: Game) -> Iterator[_Game]:
+    """Games without our move codes: their moves are found by key, position by position."""
+    for record in database.games(passed_only=True):
+        state = rules.initial_state(record.swap_rule)
+        codes = np.empty(len(record.moves), dtype=np.int64)
+        for i, key in enumerate(record.moves):
+            codes[i] = rules.parse_key(state, key)
+            state = rules.apply_unchecked(state, int(codes[i]))
+        yield _Game(
+            record.game_id,
+            record.swap_rule,
+            record.opening_plies,
+            record.winner,
+            record.move_hash(),
+            codes,
+            record.policies,
+        )
+
+
+def _add(
+    one: _Game, spec: ExportSpec, sampler: Sampler, writer: DatasetWriter, quota: int | None, tally: _Tally
+) -> int:
+    """Add one game's samples; returns how many of them are for training."""
+    if one.winner is None:
+        tally.without_winner += 1
+        return 0
+    policies = None
+    if one.policies is not None:
+        if one.policies.encoder_version != ENCODER_VERSION:
+            raise ForeignPolicyError(
+                f"game {one.game_id}: its policies are of encoder {one.policies.encoder_version}, this is "
+                f"{ENCODER_VERSION}; leave its database out or play anew"
+            )
+        p = one.policies
+        policies = (p.move_numbers, p.row_starts, p.policy_indices, p.probabilities)
+    samples = sampler.samples(
+        one.game_id, one.codes, swap_rule=one.swap_rule, opening=one.opening, policies=policies
+    )
+    tally.used += 1
+    tally.decisions += len(samples)
+    if policies is not None:
+        tally.searched_decisions += len(samples)
+        tally.with_policy += int(np.count_nonzero(np.diff(samples.policy_indptr)))
+    if quota is not None and len(samples) > quota:
+        draw = np.random.default_rng(derived_seed(spec.seed, one.game_id))
+        samples = samples.chosen(np.sort(draw.choice(len(samples), quota, replace=False)))
+    split = TRAINING if derived_seed(spec.seed, one.move_hash) % 10_000 < spec.split_ratio * 10_000 else VALIDATION
+    writer.add_game(
+        samples.rows,
+        samples.values,
+        samples.plies,
+        split,
+        samples.policy_indptr,
+        samples.policy_indices,
+        samples.policy_values,
+    )
+    return len(samples) if split == TRAINING else 0
