@@ -23,10 +23,10 @@ from ringrift_ops.games.reader import ParityVerdict
 from ringrift_ops.home import Home
 from ringrift_ops.parity.bundles import Side, bundle_of, bundle_path, python_side, typescript_side, write_bundle
 from ringrift_ops.parity.compare import Divergence, compare, typescript_replay
-from ringrift_ops.parity.node import ENGINE_FOLDER, SERVER, EngineError, EngineProcess, replay_request
+from ringrift_ops.parity.node import SERVER, EngineError, EngineProcess, replay_request
 from ringrift_ops.parity.replay import Replay, Replayer
 from ringrift_ops.parity.verdicts import BadRecord, CheckedDatabase, Recorded, now
-from ringrift_ops.rules.compile import source_digest
+from ringrift_ops.rules.compile import PACKAGE
 from ringrift_ops.rules.game import game as rules_of
 from ringrift_ops.settings.names import config_named
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
@@ -248,7 +248,7 @@ def _result(check: _Check, store: Store, script: Path, seconds: float) -> Parity
         "format": "ringrift parity report 1",
         "config": spec.config,
         "generation": spec.generation,
-        "engines": {"python": source_digest(), "typescript": engine_digest(script.parent)},
+        "engines": {"python": _python_digest(), "typescript": _digest(script.parent, "*.ts")},
         "sample": spec.sample,
         "seed": spec.seed,
         "fail_threshold": spec.fail_threshold,
@@ -279,14 +279,18 @@ def _result(check: _Check, store: Store, script: Path, seconds: float) -> Parity
 def _check_name(spec: ParitySpec, script: Path) -> str:
     """Names a check by what decides its verdicts: the games drawn and both engines."""
     drawn = f"{spec.sample} {spec.seed}" if spec.sample else "all"
-    text = f"{spec.config} {spec.generation} {drawn} {source_digest()} {engine_digest(script.parent)}"
+    text = f"{spec.config} {spec.generation} {drawn} {_python_digest()} {_digest(script.parent, '*.ts')}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _python_digest() -> str:
+    return _digest(PACKAGE / "rules", "*.py") + _digest(PACKAGE / "parity", "*.py")
+
+
 @cache
-def engine_digest(folder: Path = ENGINE_FOLDER) -> str:
-    """First 16 hex digits of the sha256 over the TypeScript sources."""
+def _digest(folder: Path, pattern: str) -> str:
+    """First 16 hex digits of the sha256 over a folder's sources."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.ts")):
+    for path in sorted(folder.glob(pattern)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -57,7 +57,22 @@ def initial_list(script: Path, config: str) -> object:
 
 def test_there_is_a_mutation_for_every_section_of_the_rules() -> None:
     sections = {mutation.rule.split()[0] for mutation in TYPESCRIPT}
-    assert {"1.4", "3.2", "3.3", "4.1", "4.2", "4.3", "4.5", "4.6", "4.7", "4.8", "4.9", "4.12", "5.2", "5.4"} <= sections
+    assert {
+        "1.4",
+        "3.2",
+        "3.3",
+        "4.1",
+        "4.2",
+        "4.3",
+        "4.5",
+        "4.6",
+        "4.7",
+        "4.8",
+        "4.9",
+        "4.12",
+        "5.2",
+        "5.4",
+    } <= sections
     assert len(TYPESCRIPT) >= 12
 
 
