@@ -171,11 +171,12 @@ class _PolicyCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        width = ctx.arguments[4]
-        query_gradient = torch.zeros(len(ctx.arguments[6]) - 1, width)
+        query, flat, role_start, content_start, width, entries, indptr = ctx.arguments
+        query_gradient = torch.zeros(len(indptr) - 1, width)
         slots, roles, contents = ctx.lengths
         tables = torch.zeros(slots + roles + contents + 2, width)
-        spread_policy(ctx.errors, *ctx.arguments, _flat(query_gradient), _flat(tables))
+        gradients = (_flat(query_gradient), _flat(tables))
+        spread_policy(ctx.errors, query, flat, role_start, content_start, width, entries, indptr, *gradients)
         query_gradient *= upstream
         tables *= upstream
         return (
@@ -200,7 +201,7 @@ class SparseNet(nn.Module):
 
     def forward(self, inputs: SparseInputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs [B, players] (values are ``seat_values`` of them) and query vectors [B, policy]."""
-        p = self._parameters
+        p = self.get_parameter
         table = self.get_parameter("cell_rows")
         if table.device.type == "cpu":
             summed: torch.Tensor = _SumRows.apply(table, inputs.active, inputs.starts)
@@ -212,10 +213,10 @@ class SparseNet(nn.Module):
                 mode="sum",
             )
         numbers = torch.from_numpy(inputs.numbers).to(table.device)
-        hidden = functional.relu(torch.addmm(summed + p["hidden_bias"], numbers, p["global_rows"]))
-        dense = functional.relu(torch.addmm(p["dense_bias"], hidden, p["dense_rows"]))
-        outputs = functional.linear(dense, self.get_parameter("value_rows"), p["value_bias"])
-        return outputs, torch.addmm(p["query_bias"], hidden, p["query_rows"])
+        hidden = functional.relu(torch.addmm(summed + p("hidden_bias"), numbers, p("global_rows")))
+        dense = functional.relu(torch.addmm(p("dense_bias"), hidden, p("dense_rows")))
+        outputs = functional.linear(dense, self.get_parameter("value_rows"), p("value_bias"))
+        return outputs, torch.addmm(p("query_bias"), hidden, p("query_rows"))
 
     def inputs(self, rows: Array) -> SparseInputs:
         """The sparse view of compact positions uint8 [B, row bytes]."""

@@ -72,7 +72,7 @@ class Header:
     train_spec: str
     """JSON"""
     version: str
-    """of the net, for people: ``1`` for a random start, the parent's plus one after a training"""
+    """of the net, for people: ``0`` for a random start, the parent's plus one after a training"""
     trained_at: str
     """ISO 8601, UTC"""
     elo: str
@@ -181,7 +181,7 @@ def fresh_network(config: str, family: Family, sizes: Mapping[str, int], seed: i
     """A net at a random start. Raises UsageError for an unknown config, family or size."""
     tensors = random_tensors(game(config).geometry, family, sizes, seed)
     header = new_header(
-        config, family, sizes, parent="", dataset="", train_spec="", version="1", trained_at="", loss=""
+        config, family, sizes, parent="", dataset="", train_spec="", version="0", trained_at="", loss=""
     )
     return Network(header, _frozen(tensors), "")
 
