@@ -128,7 +128,7 @@ def sparse_shapes(G: Any, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]
 def initial_tensors(G: Any, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, Floats]:
     """A random net: values near 0, nearly uniform priors."""
     scale = {
-        "cell_rows": 0.1,  # about 60 rows are summed per position
+        "cell_rows": 0.03,  # about 60 rows are summed per position
         "global_rows": 0.2,
         "dense_rows": math.sqrt(2.0 / sizes["hidden"]),
         "value_rows": 0.05,

@@ -24,12 +24,13 @@ import torch
 
 from ringrift_ops.errors import GateError, UsageError
 from ringrift_ops.network import encoder
+from ringrift_ops.network.augment import Images
 from ringrift_ops.network.checkpoints import NAME, Checkpoint, identity_of, load_checkpoint, save_checkpoint
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, Dataset
 from ringrift_ops.network.probe import probe
 from ringrift_ops.network.shapes import Family
 from ringrift_ops.network.targets import by_seat
-from ringrift_ops.network.trainees import Trainee, batch_of, trainee
+from ringrift_ops.network.trainees import Batch, Trainee, batch_of, trainee
 from ringrift_ops.network.watcher import DivergedError, GradientWatcher
 from ringrift_ops.network.weights import Network, fresh_network, new_header, with_tensors
 from ringrift_ops.rules.game import game
@@ -234,6 +235,7 @@ class _Training:
         self.start = parent or fresh_network(plan.config, plan.family, plan.sizes, plan.seed)
         self.parent_version = int(parent.header.version) if parent else 0
         rules = game(plan.config)
+        self.images = Images(rules)
         self.net = trainee(plan.family, rules, plan.sizes, self.start.tensors, plan.device)
         self.optimizer = torch.optim.AdamW(
             self.net.module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
@@ -304,8 +306,15 @@ class _Training:
         size = self.plan.batch_size
         return np.sort(self._order[1][place * size : (place + 1) * size])
 
+    def _turned(self, batch: Batch) -> Batch:
+        """Every sample under a symmetry drawn for this step: a function of seed and step alone."""
+        draw = np.random.default_rng([self.plan.seed, self.step, 1])
+        choices = draw.integers(len(self.images), size=len(batch.rows))
+        rows, indices = self.images.turned(batch.rows, batch.indptr, batch.indices, choices)
+        return batch._replace(rows=rows, indices=indices)
+
     def _one_step(self) -> None:
-        batch = batch_of(self.dataset, self._picked())
+        batch = self._turned(batch_of(self.dataset, self._picked()))
         rate = learning_rate_at(self.step, self.steps, self.plan.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -1,0 +1,106 @@
+"""Stage four: a net from the dataset and its parent. Writes to the store only; the canonical net is never touched.
+
+A training that was killed goes on from its checkpoint when it is asked again with the same spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from pathlib import Path
+
+from ringrift_ops.home import Home
+from ringrift_ops.network.dataset import open_dataset
+from ringrift_ops.network.training import Plan, Progress, train
+from ringrift_ops.network.weights import Network, load_network, weights_bytes
+from ringrift_ops.stages.heartbeat import Heartbeat, Report
+from ringrift_ops.stages.links import WEIGHTS_SUFFIX
+from ringrift_ops.stages.recording import record_weights
+from ringrift_ops.stages.specs import Stage, TrainResult, TrainSpec
+from ringrift_ops.store import Store
+
+
+def checkpoint_folder(home: Home, spec: TrainSpec) -> Path:
+    """Where the checkpoints of this training lie: one chain per training, whatever token it runs under."""
+    facts = spec.model_copy(update={"token": 0}).model_dump_json()
+    run = f"g{spec.generation}" if spec.generation is not None else "x"
+    return home.training / "checkpoints" / f"{spec.config}-{run}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+
+
+def _parent(home: Home, spec: TrainSpec) -> Network | None:
+    if spec.parent is None:
+        return None
+    return load_network(Store(home).get(spec.parent, WEIGHTS_SUFFIX, verify=True), spec.config)
+
+
+def run(spec: TrainSpec, report: Report) -> TrainResult:
+    """Train to the end (or go on where a killed training stood) and return the checked net.
+
+    Raises the errors of ``network.training.train`` and of opening the dataset and the parent.
+    """
+    started = time.monotonic()
+    home = Home.find()
+    folder = checkpoint_folder(home, spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        config=spec.config,
+        family=spec.family,
+        sizes=spec.sizes,
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        clip_norm=spec.clip_norm,
+        seed=spec.seed,
+        device=spec.device,
+        threads=0,
+        checkpoint_every_steps=spec.checkpoint_every_steps,
+    )
+
+    def show(progress: Progress) -> None:
+        report(
+            Heartbeat(
+                stage=Stage.TRAIN,
+                phase=f"epoch {progress.epoch} of {progress.epochs}",
+                done=progress.step,
+                total=progress.steps,
+                unit="steps",
+                metrics={
+                    "loss": progress.loss,
+                    "value_loss": progress.value_loss,
+                    "policy_loss": progress.policy_loss,
+                    "samples_per_second": progress.samples_per_second,
+                },
+            )
+        )
+
+    trained = train(
+        plan,
+        open_dataset(home.resolve(spec.dataset_path), spec.config),
+        _parent(home, spec),
+        dataset_sha=spec.dataset,
+        parent_sha=spec.parent,
+        train_spec=spec.model_copy(update={"token": 0}).model_dump_json(),
+        folder=folder,
+        progress=show,
+    )
+    sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
+    result = TrainResult(
+        weights=sha,
+        path=str(home.relative(path)),
+        parent=spec.parent,
+        dataset=spec.dataset,
+        samples=trained.samples,
+        steps=trained.steps,
+        first_epoch_loss=trained.first_epoch_loss,
+        train_loss=trained.train_loss,
+        validation_loss=trained.validation_loss,
+        parent_validation_loss=trained.parent_validation_loss,
+        served_difference=trained.served_difference,
+        resumed_from_step=trained.resumed_from_step,
+        seconds=time.monotonic() - started,
+    )
+    record_weights(home, spec, result, folder.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
