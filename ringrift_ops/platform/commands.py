@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -34,8 +34,12 @@ class BadStayError(UsageError):
     """``STAY`` is neither 0 nor 1."""
 
 
-def up() -> ExitCode:
-    """Hold the platform up until a signal or ``make stop``."""
+def up() -> int:
+    """Hold the platform up until a signal or ``make stop``; return the exit code."""
+    return _unless_ended(_up)
+
+
+def _up() -> ExitCode:
     screen = Screen()
     settings, profile = _asked()
     front = Front(settings, profile, screen)
@@ -49,8 +53,23 @@ def stop() -> ExitCode:
     return _stop(Home.find(), Screen())
 
 
-def run() -> ExitCode:
-    """Make one generation of ``CONFIG`` with ``PROFILE`` and show it; stay up where somebody can look (``STAY``)."""
+def run() -> int:
+    """Make one generation of ``CONFIG`` with ``PROFILE`` and show it; stay up where somebody can look (``STAY``).
+
+    Returns the exit code of gates.md, and 128 + the signal when one ended it before the run was over.
+    """
+    return _unless_ended(_run)
+
+
+def _unless_ended(verb: Callable[[], int]) -> int:
+    try:
+        return verb()
+    except EndedError as ended:
+        Screen().say(str(ended))
+        return ended.code
+
+
+def _run() -> ExitCode:
     config = config_named(os.environ.get("CONFIG", "").strip() or DEFAULT_CONFIG).key
     screen = Screen()
     stay = _stay(screen)

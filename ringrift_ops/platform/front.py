@@ -45,6 +45,15 @@ class NotReadyError(InfrastructureError):
 class EndedError(InfrastructureError):
     """A signal, or ``make stop``, ended the platform before its work was done."""
 
+    def __init__(self, how: str, signum: signal.Signals | None = None) -> None:
+        super().__init__(f"ended by {how}")
+        self.signum = signum
+
+    @property
+    def code(self) -> int:
+        """What the process returns: as a shell would for the signal, 4 for ``make stop``."""
+        return int(self.exit_code) if self.signum is None else 128 + self.signum
+
 
 @dataclass
 class Signals:
@@ -107,13 +116,13 @@ class Front:
             self.last_words = line
             self.screen.say(line)
         if self.signals.received is not None:
-            raise EndedError(f"ended by {self.signals.received.name}")
+            raise EndedError(self.signals.received.name, self.signals.received)
         if self._keeper is None:
             if read_state(self.installation) is None:
                 raise NotReadyError("the platform has ended")
         elif self._keeper.poll() is not None:
             if self._keeper.returncode == 0:
-                raise EndedError("ended by `make stop`")
+                raise EndedError("`make stop`")
             raise NotReadyError(f"the platform ended ({self._keeper.returncode}): {self.last_words}")
 
     def slots(self) -> dict[str, int]:

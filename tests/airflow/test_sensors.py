@@ -71,3 +71,24 @@ def test_a_run_without_new_games_waits_for_them_whoever_makes_them(platform: Pla
     assert platform.over(config, run_id) == "success"
     platform.home.settings_file.unlink()
     assert platform.ledger.lineage(platform.ledger.stage_result(generation.id, "export")["dataset"]).ancestors
+
+
+def test_a_net_trained_outside_a_run_is_judged_and_promoted_because_of_its_asset(platform: Platform) -> None:
+    config, ledger = "square8_2p", platform.ledger
+    platform.script(config, verdict="PASS")
+    before = ledger.canonical(config)
+    net = ledger.record_artifact(
+        "c" * 64, "weights", "outside.safetensors", 1, config, None, parents=[], meta={}, token=0
+    )  # fmt: skip
+    (platform.home.root / "outside.safetensors").write_text("a net")
+    until("the DAG is known", 60, lambda: platform.api.has_dag("candidates"))
+    platform.api.unpause(config)
+    platform.api.unpause("candidates")
+    run_id = f"candidate__{net.sha[:16]}"
+    until("its run is there", 180, lambda: any(run["dag_run_id"] == run_id for run in platform.api.runs(config)))
+    assert platform.over(config, run_id) == "success"
+    after = ledger.canonical(config)
+    assert after is not None
+    assert (after.sha, after.previous) == (net.sha, before.sha if before else None)
+    done = {task for task, state in platform.states(config, run_id).items() if state == "success"}
+    assert done == {"lease", "gauntlet", "promote", "distribute", "finish"}

@@ -1,0 +1,103 @@
+"""What Airflow is told: secrets made once, ports that are free, nothing of another installation."""
+
+from __future__ import annotations
+
+import configparser
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ringrift_ops.errors import UsageError
+from ringrift_ops.home import Home
+from ringrift_ops.platform import environment as env
+from ringrift_ops.platform.environment import DamagedSecretsError, Installation, Ports, Secrets
+
+
+@pytest.fixture
+def installation(home: Path) -> Installation:
+    return Installation(Home(home).ensure())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_secrets_are_made_once_and_only_their_owner_can_read_them(installation: Installation) -> None:
+    first = Secrets.of(installation)
+    installation.secrets.chmod(0o644)
+    assert Secrets.of(installation) == first
+    env.write_config(installation, Ports(8080, 8081), workers=4)
+    assert {mode(path) for path in (installation.secrets, installation.passwords, installation.config)} == {0o600}
+    assert first != Secrets.of(Installation(Home(installation.home.root / "other").ensure()))
+
+
+def test_damaged_secrets_are_said_with_what_to_do(installation: Installation) -> None:
+    installation.secrets.write_text("{")
+    with pytest.raises(DamagedSecretsError, match="restore it, or delete it"):
+        Secrets.of(installation)
+
+
+def test_the_usual_port_is_taken_when_it_is_free_and_else_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(env, "WEB_PORT", port)
+        monkeypatch.setattr(env, "EXECUTION_PORT", port)
+        found = Ports.find({})
+    assert found.web > port
+    assert found.execution > port
+    assert found.web != found.execution
+
+
+def test_options_of_a_person_go_over_the_generated_ones(installation: Installation) -> None:
+    installation.own_config.write_text("[scheduler]\nmax_tis_per_query = 7\n[core]\nparallelism = 9\n")
+    env.write_config(installation, Ports(8080, 8081), workers=4)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(installation.config)
+    assert (parser["core"]["parallelism"], parser["scheduler"]["max_tis_per_query"]) == ("9", "7")
+    assert parser["database"]["sql_alchemy_conn"].endswith("airflow.db?timeout=30")
+
+
+def test_a_broken_file_of_options_is_wrong_usage_with_its_name(installation: Installation) -> None:
+    installation.own_config.write_text("executor = Local\n")
+    with pytest.raises(UsageError, match=r"config/airflow\.cfg: File contains no section headers"):
+        env.write_config(installation, Ports(8080, 8081), workers=4)
+
+
+def test_variables_of_another_installation_are_left_aside_and_connections_kept(installation: Installation) -> None:
+    caller = {
+        "AIRFLOW_HOME": "/elsewhere",
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW_CONN_GPU1": "{}",
+        "PATH": "/bin",
+        "http_proxy": "http://proxy:3128",
+    }
+    home = installation.home
+    assert env.foreign_variables(caller, home) == ["AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTOR"]
+    assert env.foreign_variables({"AIRFLOW_HOME": str(home.airflow)}, home) == []
+    given = env.component_environment(caller, home)
+    assert given["AIRFLOW_HOME"] == str(home.airflow)
+    assert "AIRFLOW__CORE__EXECUTOR" not in given
+    assert given["AIRFLOW_CONN_GPU1"] == "{}"
+    assert "127.0.0.1" in given["no_proxy"]
+
+
+@pytest.mark.parametrize("folder", ["home", "a home with 'quotes' & spaces"])
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_the_env_file_makes_any_shell_mean_this_installation(tmp_path: Path, folder: str, shell: str) -> None:
+    home = Home(tmp_path / folder).ensure()
+    env.write_env(home)
+    done = subprocess.run(
+        [shell, "-uec", '. "$0"; . "$0"; env', str(home.env)],
+        env={"PATH": "/usr/bin:/bin", "AIRFLOW__CORE__EXECUTOR": "Foreign", "AIRFLOW_CONN_GPU1": "{}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert (seen["RINGRIFT_HOME"], seen["AIRFLOW_HOME"]) == (str(home.root), str(home.airflow))
+    assert "AIRFLOW__CORE__EXECUTOR" not in seen
+    assert "AIRFLOW_CONN_GPU1" in seen
+    assert seen["PATH"].count(":") == 2
