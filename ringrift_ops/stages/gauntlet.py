@@ -37,6 +37,8 @@ from ringrift_ops.store import Store
 MIRROR = "heuristic_search"
 """The honest mirror: heuristic search at the candidate's simulations. Shown, never gated."""
 
+BEAT_SECONDS = 0.5
+
 _PLAIN = SearchSettings(simulations=0, temperature=0.0)
 _VERDICTS = {Outcome.PASS: Verdict.PASS, Outcome.FAIL: Verdict.FAIL}
 
@@ -90,6 +92,7 @@ class _Gauntlet:
         self.candidate = Player(PlayerKind.NET, spec.search, self._net(home, spec.candidate_path))
         self.previous = None if spec.previous_path is None else self._net(home, spec.previous_path)
         self.threads = max(1, os.cpu_count() or 1)
+        self.beaten = 0.0
         self.rates: dict[str, dict[str, float | int]] = {}
 
     def _net(self, home: Home, path: str) -> Network:
@@ -107,7 +110,7 @@ class _Gauntlet:
         """Play looks until the gate has decided."""
         series = _Series(opponent.value, self.baseline(opponent))
         plan = self.rules.plan(opponent)
-        cap = plan.units * self.players
+        cap = plan.units[-1] * self.players
         decision: Decision | None = None
         ahead = plan.openings_to_next_look(0)
         while ahead > 0:
@@ -132,6 +135,10 @@ class _Gauntlet:
         def done(result: OpeningResult) -> None:
             series.openings.append(result)
             games = len(series.openings) * self.players
+            now = time.monotonic()
+            if now - self.beaten < BEAT_SECONDS and len(series.openings) < first + openings:
+                return
+            self.beaten = now
             self.report(
                 Heartbeat(
                     stage=Stage.GAUNTLET,
