@@ -44,7 +44,7 @@ _PAGE: Final = 256
 
 _OVER: Final = ("completed", "finished")
 _COMPLETE: Final = f"""game_status IN ('completed', 'finished') AND total_moves >= {MINIMUM_MOVES}
-AND (winner IS NOT NULL OR termination_reason = 'max_moves')"""
+AND (winner IS NOT NULL OR termination_reason IS 'max_moves')"""
 
 _GAME_ROW: Final = """SELECT board_type, num_players, rng_seed, created_at, completed_at, game_status, winner,
 termination_reason, total_moves, duration_ms, source, metadata_json, engine_mode, opponent_type, opponent_model_id

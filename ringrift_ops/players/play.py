@@ -125,6 +125,7 @@ class Workspace(NamedTuple):
 
 
 def new_workspace(state_words: int) -> Workspace:
+    """Buffers for games whose states have so many words."""
     return Workspace(
         np.zeros(state_words, dtype=np.int64),
         np.zeros(state_words, dtype=np.int64),

@@ -36,7 +36,9 @@ _KEY_ROOM = 8_192
 
 
 @jit
-def _write_keys(G, start, s, codes, plies, starts, policy_moves, rows, moves_text, policy_text, seats, phases, work, zero):
+def _write_keys(
+    G, start, s, codes, plies, starts, policy_moves, rows, moves_text, policy_text, seats, phases, work, zero
+):
     """Replay a game, writing keys joined by spaces; returns both lengths, -1 where a buffer is too small."""
     s[:] = start
     n, m, row = 0, 0, 0

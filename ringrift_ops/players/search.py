@@ -63,7 +63,22 @@ def evaluate_leaf(G, s, evaluator, parameters, scratch, weights, scale, moves, n
 
 @jit
 def search(
-    G, s, tree, simulations, c_puct, noise, evaluator, parameters, scratch, weights, scale, moves, values, logits, rng, zero
+    G,
+    s,
+    tree,
+    simulations,
+    c_puct,
+    noise,
+    evaluator,
+    parameters,
+    scratch,
+    weights,
+    scale,
+    moves,
+    values,
+    logits,
+    rng,
+    zero,
 ):
     """Fill ``tree`` with ``simulations`` simulations from ``s``, a position with a choice.
 

@@ -233,7 +233,8 @@ def add_root_noise(tree, fraction, rng):
 @jit
 def choose_root_edge(tree, temperature, rng):
     """An edge of the root by visit counts ** (1 / temperature); temperature 0: the most visited one,
-    ties at random."""
+    ties at random.
+    """
     first, n = tree.nodes[0, N_FIRST], tree.nodes[0, N_EDGES]
     most = 0
     for e in range(first, first + n):

@@ -111,7 +111,9 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
                 f"{spec.config}: only {soft:.3f} of {tally.searched_decisions} searched decisions carry a policy, "
                 f"at least {CHECKS.soft_target_minimum} must; look for a lost policy table in {spec.databases[0]}"
             )
-    sha, path = Store(home).put(temporary, ".npz", move=True) if spec.output is None else _at(home, temporary, spec.output)
+    sha, path = (
+        Store(home).put(temporary, ".npz", move=True) if spec.output is None else _at(home, temporary, spec.output)
+    )
     result = ExportResult(
         dataset=sha,
         path=str(home.relative(path)),
@@ -220,9 +222,7 @@ def _add(
             )
         p = one.policies
         policies = (p.move_numbers, p.row_starts, p.policy_indices, p.probabilities)
-    samples = sampler.samples(
-        one.game_id, one.codes, swap_rule=one.swap_rule, opening=one.opening, policies=policies
-    )
+    samples = sampler.samples(one.game_id, one.codes, swap_rule=one.swap_rule, opening=one.opening, policies=policies)
     tally.used += 1
     tally.decisions += len(samples)
     if policies is not None:

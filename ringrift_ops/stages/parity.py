@@ -30,6 +30,7 @@ from ringrift_ops.rules.compile import PACKAGE
 from ringrift_ops.rules.game import game as rules_of
 from ringrift_ops.settings.names import config_named
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
+from ringrift_ops.stages.recording import record_parity
 from ringrift_ops.stages.specs import ParityFailure, ParityResult, ParitySpec, Stage
 from ringrift_ops.store import Store
 
@@ -74,6 +75,18 @@ class _Check:
     failures: list[tuple[ParityFailure, str]] = field(default_factory=list)
     databases: list[_Tally] = field(default_factory=list)
     _beaten: float = 0.0
+
+    def verdicts(self) -> dict[str, tuple[bool, int, int]]:
+        """By batch digest: whether it passed, games checked, games failed. Files of others have no digest."""
+        return {
+            one.digest: (
+                one.failed <= self.spec.fail_threshold * (one.passed + one.failed),
+                one.passed + one.failed,
+                one.failed,
+            )
+            for one in self.databases
+            if one.digest is not None
+        }
 
     # ---- one database -----------------------------------------------------------------------------------------
 
@@ -229,7 +242,9 @@ def run(spec: ParitySpec, report: Report, *, script: Path = SERVER) -> ParityRes
         for database, count in zip(opened, games, strict=True):
             if count:
                 check.check(database)
-        return _result(check, Store(home), script, time.monotonic() - started)
+        result = _result(check, Store(home), script, time.monotonic() - started)
+    record_parity(home, spec, result, check.verdicts())
+    return result
 
 
 def _why_nothing(spec: ParitySpec, databases: list[CheckedDatabase]) -> str:

@@ -19,6 +19,7 @@ from ringrift_ops.stages.specs import (
     TrainResult,
     TrainSpec,
 )
+from ringrift_ops.store import Store
 
 
 def open_ledger(home: Home) -> Ledger:
@@ -48,11 +49,13 @@ def record_games(home: Home, spec: SelfplaySpec, result: SelfplayResult) -> None
     _tell(ledger, spec, EventType.SELFPLAY_COMPLETED, {**payload, "shard": spec.shard})
 
 
-def record_parity(home: Home, spec: ParitySpec, result: ParityResult, batches: dict[Sha256, tuple[bool, int, int]]) -> None:
+def record_parity(
+    home: Home, spec: ParitySpec, result: ParityResult, batches: dict[Sha256, tuple[bool, int, int]]
+) -> None:
     """Verdicts by batch digest: (passed, games checked, games failed). Batches foreign to the ledger are left out."""
     ledger = open_ledger(home)
     known = {one.sha for one in ledger.artifacts(config=spec.config, kind="games")}
-    path = home.resolve(_report_path(home, result.report))
+    path = Store(home).get(result.report)
     ledger.record_artifact(
         result.report,
         "parity_report",
@@ -77,10 +80,6 @@ def record_parity(home: Home, spec: ParitySpec, result: ParityResult, batches: d
             )
     payload = {key: getattr(result, key) for key in ("report", "checked", "failed", "passed")}
     _tell(ledger, spec, EventType.PARITY_VALIDATION_COMPLETED, payload)
-
-
-def _report_path(home: Home, sha: Sha256) -> str:
-    return str(home.relative(home.store / sha[:2] / f"{sha[2:]}.json"))
 
 
 def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: list[Sha256]) -> None:
