@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringrift_ops.errors import UsageError
+from ringrift_ops.network import sparse
 from ringrift_ops.network.weights import Network, fresh_network
 from ringrift_ops.players import play
 from ringrift_ops.players.heuristic import STYLE_SIZE, style
@@ -83,7 +84,7 @@ class Roster:
         for i, player in enumerate(seated):
             self.styles[i] = style(temperature=player.search.temperature)
         self.parameters = tuple(_parameters(game, player) for player in seated)
-        self.scratches: tuple[Any, ...] = tuple(play.sparse.new_scratch(game.geometry, p) for p in self.parameters)
+        self.scratches: tuple[Any, ...] = tuple(sparse.new_scratch(game.geometry, p) for p in self.parameters)
         most = max((player.search.simulations for player in seated), default=0)
         self.tree: Tree = new_tree(game.geometry, most)
         self.work = play.new_workspace(game.size)

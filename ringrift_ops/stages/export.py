@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,17 +173,16 @@ def _games(paths: list[Path], spec: ExportSpec, rules: Game, tally: _Tally) -> I
 
 
 def _of_ours(database: GameDatabase) -> Iterator[_Game]:
-    with closing(database.compact_games(rules_version=RULES_VERSION, passed_only=True)) as games:
-        for one in games:
-            yield _Game(
-                one.game_id,
-                one.swap_rule,
-                one.opening_plies,
-                one.winner,
-                one.move_hash,
-                one.move_codes.astype(np.int64),
-                one.policies,
-            )
+    for one in database.compact_games(rules_version=RULES_VERSION, passed_only=True):
+        yield _Game(
+            one.game_id,
+            one.swap_rule,
+            one.opening_plies,
+            one.winner,
+            one.move_hash,
+            one.move_codes.astype(np.int64),
+            one.policies,
+        )
 
 
 def _of_others(database: GameDatabase, rules: Game) -> Iterator[_Game]:

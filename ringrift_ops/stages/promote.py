@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ringrift_ops.errors import NoDataError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import EventType
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import repair_links
 from ringrift_ops.stages.recording import open_ledger
 from ringrift_ops.stages.specs import PromoteResult, PromoteSpec, Stage, Verdict
+
+
+class NoEvaluationError(NoDataError):
+    """A promotion is asked for on a report that the ledger does not know."""
 
 
 def run(spec: PromoteSpec, report: Report) -> PromoteResult:
@@ -21,6 +26,10 @@ def run(spec: PromoteSpec, report: Report) -> PromoteResult:
     home = Home.find()
     ledger = open_ledger(home)
     evaluation = ledger.evaluation_of(spec.report)
+    if evaluation is None:
+        raise NoEvaluationError(
+            f"the ledger knows no evaluation with report {spec.report[:12]}; run the gauntlet of {spec.candidate[:12]}"
+        )
     current = ledger.canonical(spec.config)
     before = None if current is None else current.sha
     if before == spec.candidate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import EventType, GamePair, Ledger
 from ringrift_ops.settings import Settings
@@ -27,7 +29,7 @@ def open_ledger(home: Home) -> Ledger:
     return Ledger.open(Settings.load(home).ledger_url)
 
 
-def _tell(ledger: Ledger, spec: StageSpec, event: EventType, payload: dict[str, object]) -> None:
+def _tell(ledger: Ledger, spec: StageSpec, event: EventType, payload: Mapping[str, object]) -> None:
     ledger.record_event(event, spec.config, spec.generation, payload)
 
 
