@@ -119,9 +119,10 @@ def _distance(G, a, b):
 
 
 @jit
-def _relative_colour(G, colour, mover):
-    n = G[H_PLAYERS]
-    return 0 if colour == 0 else (colour - mover + n) % n + 1
+def _relative_colour(players, colour, mover):
+    if colour == 0:
+        return 0
+    return colour - mover + 1 if colour >= mover else colour - mover + 1 + players
 
 
 @jit
@@ -147,7 +148,7 @@ def policy_index(G, move, mover):
         steps = _distance(G, origin, third)
         return kind | _rank(G, origin) << 5 | (extra & 7) << 14 | steps << 17 | (extra >> 8) << 22
     if kind == TERRITORY:
-        return kind | _rank(G, to) << 5 | _relative_colour(G, extra, mover) << 14
+        return kind | _rank(G, to) << 5 | _relative_colour(G[H_PLAYERS], extra, mover) << 14
     if kind == FORCED or (ELIMINATE_LINE <= kind <= ELIMINATE_RECOVERY):
         return kind | _rank(G, to) << 5
     return np.int64(kind)
@@ -183,23 +184,26 @@ def move_slot(kind, choice, whole):
 
 
 @jit
-def move_parts(G, move, mover, line_length):
-    """(kind, slot, to, from, third) of a move code; cells as ranks, NO_CELL where it has none.
-
-    ``line_length`` is ``G[H_LENGTH]``: a line option of just so many cells is a window.
-    """
+def slot_of_move(players, move, mover, line_length):
+    """Slot of a move code. ``line_length`` is ``G[H_LENGTH]``: a line option of just so many cells is a window."""
     kind = move & 31
     extra = move >> 35
     choice = extra
     if kind == TERRITORY:
-        choice = _relative_colour(G, extra, mover)
+        choice = _relative_colour(players, extra, mover)
     elif kind in (PROCESS_LINE, LINE_OPTION):
         choice = extra & 7
-    slot = move_slot(kind, choice, (extra >> 8) > line_length)
+    return move_slot(kind, choice, (extra >> 8) > line_length)
+
+
+@jit
+def move_parts(G, move, mover, line_length):
+    """(kind, slot, to, from, third) of a move code; cells as ranks, NO_CELL where it has none."""
+    kind = move & 31
     to = _rank(G, (move >> 5) & 1023) if TO_ROLE[kind] else NO_CELL
     origin = _rank(G, (move >> 15) & 1023) if FROM_ROLE[kind] else NO_CELL
     third = _rank(G, (move >> 25) & 1023) if THIRD_ROLE[kind] else NO_CELL
-    return kind, slot, to, origin, third
+    return kind, slot_of_move(G[H_PLAYERS], move, mover, line_length), to, origin, third
 
 
 @jit

@@ -17,14 +17,13 @@ a net around like any other array.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ringrift_ops.rules.compile import jit  # isort: skip  (sets the cache folder before numba loads)
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -40,23 +39,13 @@ from ringrift_ops.network.encoder import (
     read_globals,
     write_head,
 )
-from ringrift_ops.network.policy import FROM_ROLE, NO_CELL, ROLE_COUNT, SLOTS, THIRD_ROLE, TO_ROLE, move_parts
-from ringrift_ops.network.vectors import LANES, add_product, add_rows
-from ringrift_ops.rules.boards import H_CELL, H_LENGTH, H_ON_BOARD, H_PLAYERS
+from ringrift_ops.network.policy import FROM_ROLE, NO_CELL, ROLE_COUNT, SLOTS, THIRD_ROLE, TO_ROLE, slot_of_move
+from ringrift_ops.network.vectors import FLOAT, LANES, add_four, add_product, address, copy_floats, dot, rectify
+from ringrift_ops.rules.boards import H_CELL, H_LENGTH, H_ON_BOARD, H_PLAYERS, H_RANK
 from ringrift_ops.rules.layout import S_PLAYER
 
-F = TypeVar("F", bound=Callable[..., Any])
 Floats = npt.NDArray[np.float32]
 Scratch = tuple[npt.NDArray[np.int32], Floats, npt.NDArray[np.uint8]]
-
-if TYPE_CHECKING:
-
-    def fast_jit(function: F) -> F:
-        """As ``jit``, with sums in any order: what lets dot products use vector instructions."""
-        return function
-
-else:
-    fast_jit = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 LAYOUT_VERSION: Final = 1
 (
@@ -193,18 +182,6 @@ def new_scratch(G, parameters):
 
 
 @jit
-def _copy_row(target, at, source, start, width):
-    for i in range(width):
-        target[at + i] = source[start + i]
-
-
-@jit
-def _relu(target, at, width):
-    for i in range(at, at + width):
-        target[i] = max(target[i], np.float32(0.0))
-
-
-@jit
 def seat_values(outputs, at, players, values, mover):
     """Mean of tanh(o_i - o_j) per relative seat of ``outputs[at:]``, into ``values`` by absolute seat."""
     for i in range(players):
@@ -218,60 +195,49 @@ def seat_values(outputs, at, players, values, mover):
 
 
 @jit
+def _place(parameters, header):
+    """Address of a section of the parameters."""
+    return address(parameters) + FLOAT * np.int64(parameters[header])
+
+
+@jit
 def _value_and_query(G, s, parameters, scratch, values):
-    """Run the trunk: values by absolute seat; the query vector starts at the returned place of floats."""
+    """Run the trunk: values by absolute seat; the query vector is left at ``floats[hidden:]``."""
     active, floats, head = scratch
     hidden = np.int64(parameters[P_HIDDEN])
     dense = np.int64(parameters[P_DENSE])
     policy = np.int64(parameters[P_POLICY])
     players = G[H_PLAYERS]
-    q = hidden
-    e = hidden + policy
-    o = e + dense
-    g = o + 16
-    _copy_row(floats, 0, parameters, np.int64(parameters[P_HIDDEN_BIAS]), hidden)
+    start = hidden + policy + dense + LANES  # of the globals; the outputs lie before them
+    h = address(floats)
+    q, e = h + FLOAT * hidden, h + FLOAT * (hidden + policy)
+    copy_floats(h, _place(parameters, P_HIDDEN_BIAS), hidden)
     count = features(G, s, active)
-    spare = np.int32(parameters[P_FEATURES])
-    add_rows(floats, parameters, np.int64(parameters[P_CELL_ROWS]), active, count, hidden, spare)
+    spare = np.int64(parameters[P_FEATURES])
+    for k in range(count, count + 3):
+        active[k] = spare
+    rows, stride = _place(parameters, P_CELL_ROWS), FLOAT * hidden
+    for k in range(0, count, 4):
+        a, b = rows + np.int64(active[k]) * stride, rows + np.int64(active[k + 1]) * stride
+        c, d = rows + np.int64(active[k + 2]) * stride, rows + np.int64(active[k + 3]) * stride
+        add_four(h, a, b, c, d, hidden)
     write_head(G, s, head)
     inputs = np.int64(parameters[P_GLOBALS])
-    for i in range(inputs, inputs + 3):
-        floats[g + i] = 0.0
-    read_globals(G, head, floats, g)
-    padded = (inputs + 3) & ~3
-    add_product(floats, 0, parameters, np.int64(parameters[P_GLOBAL_ROWS]), hidden, floats, g, padded)
-    _relu(floats, 0, hidden)
-    _copy_row(floats, q, parameters, np.int64(parameters[P_QUERY_BIAS]), policy)
-    add_product(floats, q, parameters, np.int64(parameters[P_QUERY_ROWS]), policy, floats, 0, hidden)
-    _copy_row(floats, e, parameters, np.int64(parameters[P_DENSE_BIAS]), dense)
-    add_product(floats, e, parameters, np.int64(parameters[P_DENSE_ROWS]), dense, floats, 0, hidden)
-    _relu(floats, e, dense)
-    bias, rows = np.int64(parameters[P_VALUE_BIAS]), np.int64(parameters[P_VALUE_ROWS])
+    for k in range(start + inputs, start + inputs + 3):
+        floats[k] = 0.0
+    read_globals(G, head, floats, start)
+    add_product(h, _place(parameters, P_GLOBAL_ROWS), hidden, h + FLOAT * start, (inputs + 3) & ~3)
+    rectify(h, hidden)
+    copy_floats(q, _place(parameters, P_QUERY_BIAS), policy)
+    add_product(q, _place(parameters, P_QUERY_ROWS), policy, h, hidden)
+    copy_floats(e, _place(parameters, P_DENSE_BIAS), dense)
+    add_product(e, _place(parameters, P_DENSE_ROWS), dense, h, hidden)
+    rectify(e, dense)
+    zeros = rows + spare * stride
+    bias, rows = np.int64(parameters[P_VALUE_BIAS]), _place(parameters, P_VALUE_ROWS)
     for j in range(players):
-        floats[o + j] = parameters[bias + j] + _dot(floats, e, parameters, rows + j * dense, dense)
-    seat_values(floats, o, players, values, s[S_PLAYER])
-    return q
-
-
-@fast_jit
-def _dot(x, at, y, start, width):
-    a, b = np.uint64(at), np.uint64(start)
-    total = np.float32(0.0)
-    for i in range(np.uint64(width)):
-        total += x[a + i] * y[b + i]
-    return total
-
-
-@fast_jit
-def _dot7(q, at, p, r0, r1, r2, r3, r4, r5, r6, width):
-    """Scalar product of q[at:] with the sum of seven rows of p."""
-    a = np.uint64(at)
-    b0, b1, b2, b3 = np.uint64(r0), np.uint64(r1), np.uint64(r2), np.uint64(r3)
-    b4, b5, b6 = np.uint64(r4), np.uint64(r5), np.uint64(r6)
-    total = np.float32(0.0)
-    for i in range(np.uint64(width)):
-        total += q[a + i] * (p[b0 + i] + p[b1 + i] + p[b2 + i] + p[b3 + i] + p[b4 + i] + p[b5 + i] + p[b6 + i])
-    return total
+        floats[start - LANES + j] = parameters[bias + j] + dot(e, rows + FLOAT * j * dense, zeros, dense)
+    seat_values(floats, start - LANES, players, values, s[S_PLAYER])
 
 
 @jit
@@ -287,38 +253,48 @@ def content_row(role, rank, content, contents):
 
 
 @jit
-def _content_row(G, s, role, cell, players, contents):
-    if role == 0:
-        return np.int64(0)
-    content = content_of_word(s[G[H_CELL] + cell], s[S_PLAYER], players)
-    return content_row(role, np.int64(0), content, contents)
+def _with(three, place, value):
+    """A triple with one of its numbers replaced."""
+    return (
+        value if place == 0 else three[0],
+        value if place == 1 else three[1],
+        value if place == 2 else three[2],
+    )
 
 
 @jit
-def _logits(G, s, parameters, moves, n, floats, q, logits):
-    cells, players, length = G[H_ON_BOARD], G[H_PLAYERS], G[H_LENGTH]
-    policy = np.int64(parameters[P_POLICY])
-    contents = np.int64(parameters[P_CONTENTS])
-    slots = np.int64(parameters[P_SLOT_ROWS])
-    roles = np.int64(parameters[P_ROLE_ROWS])
-    what = np.int64(parameters[P_CONTENT_ROWS])
+def _logits(G, s, parameters, moves, n, floats, logits):
+    """Logits of a legal list; what neighbours in it share is computed once."""
+    policy, contents = np.int64(parameters[P_POLICY]), np.int64(parameters[P_CONTENTS])
+    slots, roles = _place(parameters, P_SLOT_ROWS), _place(parameters, P_ROLE_ROWS)
+    whats = _place(parameters, P_CONTENT_ROWS)
+    q = address(floats) + FLOAT * np.int64(parameters[P_HIDDEN])
+    mover, length, players, cells = s[S_PLAYER], G[H_LENGTH], G[H_PLAYERS], G[H_ON_BOARD]
+    stride = FLOAT * policy
+    last = (np.int64(-1), np.int64(-1), np.int64(-1))
+    shares = (np.float32(0.0), np.float32(0.0), np.float32(0.0))
+    last_slot, by_slot = np.int64(-1), np.float32(0.0)
     for m in range(n):
         move = moves[m]
-        kind, slot, to, origin, third = move_parts(G, move, s[S_PLAYER], length)
-        role_to, role_from, role_third = TO_ROLE[kind], FROM_ROLE[kind], THIRD_ROLE[kind]
-        logits[m] = _dot7(
-            floats,
-            q,
-            parameters,
-            slots + slot * policy,
-            roles + role_row(role_to, to, cells) * policy,
-            roles + role_row(role_from, origin, cells) * policy,
-            roles + role_row(role_third, third, cells) * policy,
-            what + _content_row(G, s, role_to, (move >> 5) & 1023, players, contents) * policy,
-            what + _content_row(G, s, role_from, (move >> 15) & 1023, players, contents) * policy,
-            what + _content_row(G, s, role_third, (move >> 25) & 1023, players, contents) * policy,
-            policy,
-        )
+        kind = move & 31
+        slot = slot_of_move(players, move, mover, length)
+        if slot != last_slot:
+            last_slot, by_slot = slot, dot(q, slots + slot * stride, roles, policy)
+        for place in range(3):
+            part = move & (31 | 1023 << (5 + 10 * place))
+            if part == last[place]:
+                continue
+            last = _with(last, place, part)
+            role = TO_ROLE[kind] if place == 0 else (FROM_ROLE[kind] if place == 1 else THIRD_ROLE[kind])
+            share = np.float32(0.0)
+            if role != 0:
+                cell = part >> (5 + 10 * place)
+                content = content_of_word(s[G[H_CELL] + cell], mover, players)
+                row = role_row(role, G[G[H_RANK] + cell], cells)
+                what = content_row(role, np.int64(0), content, contents)
+                share = dot(q, roles + row * stride, whats + what * stride, policy)
+            shares = _with(shares, place, share)
+        logits[m] = by_slot + shares[0] + shares[1] + shares[2]
 
 
 @jit
@@ -329,8 +305,8 @@ def evaluate(G, s, parameters, moves, n, scratch, values, logits, zero):
     ``logits`` (float32 [>= n], one per move of ``moves[:n]``, before softmax). ``parameters`` from
     ``flatten``, ``scratch`` from ``new_scratch``. ``zero`` is not used; every evaluator takes it.
     """
-    q = _value_and_query(G, s, parameters, scratch, values)
-    _logits(G, s, parameters, moves, n, scratch[1], q, logits)
+    _value_and_query(G, s, parameters, scratch, values)
+    _logits(G, s, parameters, moves, n, scratch[1], logits)
 
 
 @jit

@@ -23,9 +23,8 @@ from torch.nn import functional
 from ringrift_ops.network import encoder
 from ringrift_ops.network.convolutional import seat_values
 from ringrift_ops.network.policy import FROM_ROLE, NO_CELL, THIRD_ROLE, TO_ROLE, index_parts
-from ringrift_ops.network.sparse import _dot7 as dot7
 from ringrift_ops.network.sparse import content_row, role_row, sparse_shapes
-from ringrift_ops.network.vectors import add_row, add_scaled
+from ringrift_ops.network.vectors import FLOAT, add_scaled, address, dot
 from ringrift_ops.rules.boards import H_LENGTH, H_ON_BOARD, H_PLAYERS
 from ringrift_ops.rules.game import Game
 
@@ -43,17 +42,19 @@ class SparseInputs(NamedTuple):
 @jit
 def sum_rows(table, width, active, starts, out):
     """out[b] += the sum of the active rows of sample b; flat float32 arrays."""
+    rows, sums, stride = address(table), address(out), FLOAT * width
     for b in range(starts.size - 1):
         for k in range(starts[b], starts[b + 1]):
-            add_row(out, b * width, table, np.int64(active[k]) * width, width)
+            add_scaled(sums + b * stride, rows + np.int64(active[k]) * stride, width, np.float32(1.0))
 
 
 @jit
 def spread_rows(gradient, width, active, starts, table_gradient):
     """The gradient of ``sum_rows`` with respect to its table, added to ``table_gradient``."""
+    sums, rows, stride = address(gradient), address(table_gradient), FLOAT * width
     for b in range(starts.size - 1):
         for k in range(starts[b], starts[b + 1]):
-            add_row(table_gradient, np.int64(active[k]) * width, gradient, b * width, width)
+            add_scaled(rows + np.int64(active[k]) * stride, sums + b * stride, width, np.float32(1.0))
 
 
 @jit
@@ -80,21 +81,17 @@ def policy_rows(G, rows, indptr, indices, contents, out):
 @jit
 def policy_logits(query, tables, role_start, content_start, width, entries, indptr, out):
     """Logits of all entries. ``tables``: slot, role and content rows one after the other, flat."""
+    q, rows, stride = address(query), address(tables), FLOAT * width
+    roles, whats = rows + FLOAT * role_start, rows + FLOAT * content_start
     for b in range(indptr.size - 1):
         for k in range(indptr[b], indptr[b + 1]):
-            out[k] = dot7(
-                query,
-                b * width,
-                tables,
-                np.int64(entries[k, 0]) * width,
-                role_start + np.int64(entries[k, 1]) * width,
-                role_start + np.int64(entries[k, 2]) * width,
-                role_start + np.int64(entries[k, 3]) * width,
-                content_start + np.int64(entries[k, 4]) * width,
-                content_start + np.int64(entries[k, 5]) * width,
-                content_start + np.int64(entries[k, 6]) * width,
-                width,
-            )
+            total = dot(q, rows + np.int64(entries[k, 0]) * stride, roles, width)
+            for c in range(1, 4):
+                if entries[k, c] != 0:
+                    role, what = np.int64(entries[k, c]), np.int64(entries[k, c + 3])
+                    total += dot(q, roles + role * stride, whats + what * stride, width)
+            out[k] = total
+        q += stride
 
 
 @jit
@@ -121,17 +118,25 @@ def softmax_errors(logits, shares, indptr):
 @jit
 def spread_policy(errors, query, tables, role_start, content_start, width, entries, indptr, query_gradient, gradient):
     """Gradients of the summed cross-entropy: with respect to queries and to all table rows."""
+    q, dq, rows, d_rows, stride = (
+        address(query),
+        address(query_gradient),
+        address(tables),
+        address(gradient),
+        FLOAT * width,
+    )
     for b in range(indptr.size - 1):
         for k in range(indptr[b], indptr[b + 1]):
-            error = errors[k]
             for c in range(7):
-                start = 0 if c == 0 else (role_start if c < 4 else content_start)
                 row = np.int64(entries[k, c])
                 if c > 0 and row == 0:
                     continue
-                at = start + row * width
-                add_scaled(query_gradient, b * width, tables, at, width, error)
-                add_scaled(gradient, at, query, b * width, width, error)
+                start = 0 if c == 0 else (role_start if c < 4 else content_start)
+                at = FLOAT * start + row * stride
+                add_scaled(dq, rows + at, width, errors[k])
+                add_scaled(d_rows + at, q, width, errors[k])
+        q += stride
+        dq += stride
 
 
 def _flat(tensor: torch.Tensor) -> Array:
