@@ -10,9 +10,10 @@ WIDTHS: Final = ("hexagonal_2p", "hex8_2p")
 
 def warm_everything(config: str) -> None:
     """Call every compiled entry point of every room once."""
+    from ringrift_ops.parity import warm as parity
     from ringrift_ops.players import warm as players
     from ringrift_ops.rules import warm as rules
     from ringrift_ops.rules.game import game
 
-    for room in (rules, players):
+    for room in (rules, players, parity):
         room.warm(game(config))
