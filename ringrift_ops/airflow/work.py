@@ -56,6 +56,9 @@ from ringrift_ops.store import sha256_file
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
 
+BEGIN_SECONDS = 300.0
+"""What a job may take longer to begin than between two heartbeats: compiling everything takes minutes at worst."""
+
 RESULTS: dict[Stage, type[Frozen]] = {
     Stage.SELFPLAY: SelfplayResult,
     Stage.PARITY: ParityResult,
@@ -228,13 +231,14 @@ class Work:
             self.jobs.kill(job_id)
 
     def stalled(self, status: JobStatus) -> bool:
-        """Return whether a running job has been silent for too long."""
-        if status.state is not JobState.RUNNING:
+        """Return whether a running job has been silent for too long; before it has done anything it may take longer."""
+        if status.state is not JobState.RUNNING or status.started is None:
             return False
-        ages = [status.heartbeat_age] if status.heartbeat_age is not None else []
-        if status.started is not None:
-            ages.append((datetime.now(UTC) - datetime.fromisoformat(status.started)).total_seconds())
-        return bool(ages) and min(ages) > self.profile.stall_seconds
+        age = (datetime.now(UTC) - datetime.fromisoformat(status.started)).total_seconds()
+        begun = status.heartbeat is not None and bool(status.heartbeat.get("done"))
+        if status.heartbeat_age is None or status.heartbeat_age >= age or not begun:
+            return age > self.profile.stall_seconds + BEGIN_SECONDS
+        return status.heartbeat_age > self.profile.stall_seconds
 
     def follow(self, job_id: str, token: int, say: Callable[[str], object]) -> None:
         """Wait until the job is over; its log goes to ``say`` line by line, the lease is kept.

@@ -136,7 +136,7 @@ class Stages:
             self.spec["config"], evaluation.previous, self.spec["candidate"], self.spec["token"],
             generation=self.spec["generation"], reason="stand-in", actor="test", evaluation=evaluation.id,
         )  # fmt: skip
-        replace_symlink(self.home.canonical_link(self.spec["config"]), Path(self.spec["candidate_path"]))
+        replace_symlink(self.home.canonical_link(self.spec["config"]), self.home.resolve(self.spec["candidate_path"]))
         return {"promoted": True, "canonical": moved.sha, "previous": moved.previous, "reason": "stand-in"}
 
     def distribute(self) -> dict[str, Any]:
