@@ -266,8 +266,7 @@ def compact(G, s, out):
                 height, cap = height_of(word), cap_of(word)
                 out[at] = KIND_STACK + i
                 out[at + cells] = min(height, 15) | min(cap, 15) << 4
-                if cap < height:
-                    out[at + 2 * cells] = buried_counts(G, s, word, mover)
+                out[at + 2 * cells] = buried_counts(G, s, word, mover) if cap < height else 0
             rest = s[G[H_MARKERS] + p * W + w]
             while rest != 0:
                 bit = rest & -rest
@@ -300,8 +299,7 @@ def _get16(row, at):
 def read_globals(G, head, out, start):
     """The globals of a compact head (uint8) into ``out[start:]`` (float32, global_count numbers)."""
     n = G[H_PLAYERS]
-    size = PHASES + FLAGS + (1 + SEAT_GLOBALS) * n
-    for i in range(start, start + size):
+    for i in range(start, start + PHASES + FLAGS + (1 + SEAT_GLOBALS) * n):
         out[i] = 0.0
     if head[0] < PHASES:
         out[start + head[0]] = 1.0
@@ -322,9 +320,8 @@ def read_globals(G, head, out, start):
         out[at + 5] = np.float32(4 * _get16(head, b + 10)) / cells
         out[at + 6] = 1.0 if hand + on_board > 0 else 0.0
         out[at + 7] = 1.0 if hand > 0 else 0.0
-        seen = (head[7] >> (2 * i)) & 3
-        out[at + 8] = 1.0 if seen == 1 else 0.0
-        out[at + 9] = 1.0 if seen == 2 else 0.0
+        out[at + 8] = 1.0 if (head[7] >> (2 * i)) & 3 == 1 else 0.0
+        out[at + 9] = 1.0 if (head[7] >> (2 * i)) & 3 == 2 else 0.0
         out[at + 10] = 1.0 if head[4] == i + 1 else 0.0
         out[at + 11] = np.float32(min(head[6], LPS_ROUNDS)) / np.float32(LPS_ROUNDS) if head[5] == i + 1 else 0.0
         at += SEAT_GLOBALS
