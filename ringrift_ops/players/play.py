@@ -24,7 +24,8 @@ from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_PLAYER
 from ringrift_ops.rules.playout import next_random, random_below, random_unit
 from ringrift_ops.rules.turn import apply_move, legal_moves
 
-PLAYER_RANDOM, PLAYER_HEURISTIC, PLAYER_HEURISTIC_SEARCH, PLAYER_NET, PLAYER_NET_SEARCH = range(5)
+PLAYER_RANDOM, PLAYER_HEURISTIC, PLAYER_HEURISTIC_SEARCH, PLAYER_NET, PLAYER_NET_SEARCH, PLAYER_OUTSIDE = range(6)
+"""PLAYER_OUTSIDE: whoever called decides (``batched.py``)."""
 (
     F_KIND,
     F_SIMULATIONS,
@@ -138,6 +139,16 @@ def new_workspace(state_words: int) -> Workspace:
 
 
 @jit
+def searched_move(G, s, n, moves, player, tree, ply, policies, uniform, rng):
+    """Record the policy of a finished search and choose by it, or uniformly among ``moves[:n]``."""
+    _record_policy(G, s, tree, ply, policies)
+    if uniform:  # searched all the same: its position has a target like every other (F1)
+        return moves[random_below(rng, n)]
+    temperature = player[F_TEMPERATURE] if ply < player[F_TEMPERATURE_PLIES] else 0.0
+    return tree.moves[choose_root_edge(tree, temperature, rng)]
+
+
+@jit
 def _decide(G, s, n, player, style, parameters, scratch, tree, ply, policies, work, rng, zero):
     """The move ``player`` plays; ``work.moves[:n]`` are legal and n > 1."""
     kind = np.int64(player[F_KIND])
@@ -172,11 +183,34 @@ def _decide(G, s, n, player, style, parameters, scratch, tree, ply, policies, wo
         rng,
         zero,
     )
-    _record_policy(G, s, tree, ply, policies)
-    if uniform:  # searched all the same: its position has a target like every other (F1)
-        return moves[random_below(rng, n)]
-    temperature = player[F_TEMPERATURE] if ply < player[F_TEMPERATURE_PLIES] else 0.0
-    return tree.moves[choose_root_edge(tree, temperature, rng)]
+    return searched_move(G, s, n, moves, player, tree, ply, policies, uniform, rng)
+
+
+@jit
+def play_on(
+    G, s, opening, seats, players, styles, parameters, scratches, tree, policies, work, rng, record, made, zero
+):
+    """Play on from ``s``, where ``made`` moves were made, as ``play_game`` says; returns the moves made then.
+
+    Stops early where a PLAYER_OUTSIDE has a choice.
+    """
+    while not s[S_COMPLETED] and made < record.size:
+        n = legal_moves(G, s, work.moves, zero)
+        if made < opening.size:
+            move = opening[made]
+        elif n == 1:
+            move = work.moves[0]
+        else:
+            k = seats[s[S_PLAYER] - 1]
+            if players[k, F_KIND] == PLAYER_OUTSIDE:
+                break
+            move = _decide(
+                G, s, n, players[k], styles[k], parameters[k], scratches[k], tree, made, policies, work, rng, zero
+            )
+        record[made] = move
+        apply_move(G, s, move, work.other, zero)
+        made += 1
+    return made
 
 
 @jit
@@ -196,22 +230,9 @@ def play_game(
     s = work.state
     s[:] = start
     policies.used[0] = 0
-    made = 0
-    while not s[S_COMPLETED] and made < record.size:
-        n = legal_moves(G, s, work.moves, zero)
-        if made < opening.size:
-            move = opening[made]
-        elif n == 1:
-            move = work.moves[0]
-        else:
-            k = seats[s[S_PLAYER] - 1]
-            move = _decide(
-                G, s, n, players[k], styles[k], parameters[k], scratches[k], tree, made, policies, work, rng, zero
-            )
-        record[made] = move
-        apply_move(G, s, move, work.other, zero)
-        made += 1
-    return made
+    return play_on(
+        G, s, opening, seats, players, styles, parameters, scratches, tree, policies, work, rng, record, 0, zero
+    )
 
 
 @jit

@@ -71,6 +71,24 @@ class Player:
         return row
 
 
+class Openings:
+    """Random openings of one config; keeps its buffers."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self._work = play.new_workspace(game.size)
+        self._generator = np.zeros(1, dtype=np.uint64)
+
+    def draw(self, start: npt.NDArray[np.int64], decisions: int, seed: int) -> npt.NDArray[np.int64]:
+        """``decisions`` uniform legal decisions from ``start`` with the forced moves between: move codes."""
+        buffer = np.empty(64 * decisions + 1, dtype=np.int64)
+        play.seed_generator(self._generator, np.uint64(seed))
+        made = play.random_opening(
+            self.game.geometry, start, decisions, buffer, self._work, self._generator, self.game.zero
+        )
+        return buffer[:made].copy()
+
+
 class Roster:
     """One or two players of one config, ready for ``play.play_game``."""
 
@@ -89,15 +107,6 @@ class Roster:
         self.tree: Tree = new_tree(game.geometry, most)
         self.work = play.new_workspace(game.size)
         self.generator = np.zeros(1, dtype=np.uint64)
-
-    def opening(self, start: npt.NDArray[np.int64], decisions: int, seed: int) -> npt.NDArray[np.int64]:
-        """``decisions`` uniform legal decisions from ``start`` with the forced moves between: move codes."""
-        buffer = np.empty(64 * decisions + 1, dtype=np.int64)
-        play.seed_generator(self.generator, np.uint64(seed))
-        made = play.random_opening(
-            self.game.geometry, start, decisions, buffer, self.work, self.generator, self.game.zero
-        )
-        return buffer[:made].copy()
 
     def play(
         self,
@@ -129,5 +138,7 @@ def _parameters(game: Game, player: Player) -> npt.NDArray[np.float32]:
     if player.network is None:
         raise PlayerError(f"a net plays {game.config} without weights; give its sha256")
     if player.network.family != "sparse":
-        raise PlayerError(f"the compiled loop evaluates sparse nets; this one is {player.network.family}")
+        raise PlayerError(
+            f"the compiled loop evaluates sparse nets; this one is {player.network.family}: it plays in batches"
+        )
     return player.network.parameters

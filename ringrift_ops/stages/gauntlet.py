@@ -132,8 +132,7 @@ class _Gauntlet:
         first = len(series.openings)
         seeds = [(i, derived_seed(self.spec.seed, series.name, i)) for i in range(first, first + openings)]
 
-        def done(result: OpeningResult) -> None:
-            series.openings.append(result)
+        def beat() -> None:
             games = len(series.openings) * self.players
             now = time.monotonic()
             if now - self.beaten < BEAT_SECONDS and len(series.openings) < first + openings:
@@ -146,9 +145,13 @@ class _Gauntlet:
                     done=games,
                     total=cap,
                     unit="games",
-                    metrics={**self.rates, series.name: self._rate(series)},
+                    metrics={**self.rates, series.name: self._rate(series)} if games else dict(self.rates),
                 )
             )
+
+        def done(result: OpeningResult) -> None:
+            series.openings.append(result)
+            beat()
 
         play_openings(
             self.spec.config,
@@ -159,6 +162,7 @@ class _Gauntlet:
             max_moves=self.spec.max_moves,
             threads=self.threads,
             done=done,
+            meanwhile=beat,
         )
         self.rates[series.name] = self._rate(series)
 

@@ -7,21 +7,23 @@ with the games that are missing, and the same spec makes the same moves wherever
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from ringrift_ops.games.reader import GameDatabase
-from ringrift_ops.games.records import Seat
-from ringrift_ops.games.writer import BatchWriter, FinishedBatch
+from ringrift_ops.games.records import GameRecord, Seat
+from ringrift_ops.games.writer import BatchMismatchError, BatchWriter, FinishedBatch
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import derived_seed
 from ringrift_ops.network.encoder import ENCODER_VERSION
 from ringrift_ops.network.weights import load_network
+from ringrift_ops.players.batched import GameOrder, PlayedGame, games_of
 from ringrift_ops.players.play import Policies, new_policies, no_policies
 from ringrift_ops.players.recording import Recorder
-from ringrift_ops.players.roster import Player, PlayerKind, Roster
+from ringrift_ops.players.roster import Openings, Player, PlayerKind
 from ringrift_ops.rules.game import Game, game
 from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
@@ -58,8 +60,9 @@ def policy_room(spec: SelfplaySpec, player: Player) -> Policies:
 def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
     """Play the games of one shard and return the finished batch.
 
-    A batch that is already complete is returned as it is. Raises the errors of ``games.writer``
-    (busy, other spec, disk) and of loading the net.
+    A batch that is already complete is returned as it is; a generation's shard is named by its numbers,
+    any other must have been asked for by the same spec. Raises the errors of ``games.writer`` (busy,
+    other spec, disk) and of loading the net.
     """
     started = time.monotonic()
     home = Home.find()
@@ -67,6 +70,10 @@ def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
     header = {"stage": Stage.SELFPLAY.value, "spec": spec.model_copy(update={"token": 0}).model_dump_json()}
     if path.exists():
         with GameDatabase(path, spec.config) as database:
+            if spec.generation is None and database.header.get("spec") != header["spec"]:
+                raise BatchMismatchError(
+                    f"{path} holds games that were asked for otherwise; name another --output or --seed for these"
+                )
             batch = database.finished()
     else:
         with BatchWriter(path, spec.config, rules_version=RULES_VERSION, header=header) as writer:
@@ -80,28 +87,39 @@ def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
 def _play_missing(home: Home, spec: SelfplaySpec, writer: BatchWriter, report: Report) -> None:
     rules = game(spec.config)
     player = player_of(home, spec)
-    roster = Roster(rules, [player])
     recorder = Recorder(rules, ENCODER_VERSION)
-    policies = policy_room(spec, player)
     begun, last, before, moves = time.monotonic(), 0.0, len(writer), 0
-    for number in range(spec.games):
-        game_id = _game_id(spec, number)
-        if game_id not in writer.recorded:
-            moves += _play_one(spec, number, game_id, rules, player, roster, recorder, policies, writer)
+    starts: dict[int, datetime] = {}
+
+    def beat() -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - last >= BEAT_SECONDS or len(writer) == spec.games:
-            last = now
-            rate = (len(writer) - before) / max(1e-9, now - begun)
-            report(
-                Heartbeat(
-                    stage=Stage.SELFPLAY,
-                    phase="playing",
-                    done=len(writer),
-                    total=spec.games,
-                    unit="games",
-                    metrics={"games_per_second": rate, "moves_per_second": moves / max(1e-9, now - begun)},
-                )
+        if now - last < BEAT_SECONDS and len(writer) < spec.games:
+            return
+        last = now
+        rate = (len(writer) - before) / max(1e-9, now - begun)
+        report(
+            Heartbeat(
+                stage=Stage.SELFPLAY,
+                phase="playing",
+                done=len(writer),
+                total=spec.games,
+                unit="games",
+                metrics={"games_per_second": rate, "moves_per_second": moves / max(1e-9, now - begun)},
             )
+        )
+
+    for played in games_of(
+        rules,
+        [player],
+        _missing(spec, rules, writer, starts),
+        max_moves=spec.max_moves,
+        new_room=lambda: policy_room(spec, player),
+        meanwhile=beat,
+    ):
+        moves += len(played.codes)
+        writer.add(_record(spec, player, recorder, played, starts.pop(played.order.number)))
+        beat()
 
 
 def _game_id(spec: SelfplaySpec, number: int) -> str:
@@ -109,41 +127,38 @@ def _game_id(spec: SelfplaySpec, number: int) -> str:
     return f"{spec.config}-{run}-s{spec.shard}-{number:06d}"
 
 
-def _play_one(
-    spec: SelfplaySpec,
-    number: int,
-    game_id: str,
-    rules: Game,
-    player: Player,
-    roster: Roster,
-    recorder: Recorder,
-    policies: Policies,
-    writer: BatchWriter,
-) -> int:
-    seed = derived_seed(spec.seed, number)
-    begun = datetime.now(UTC)
-    start = rules.initial_state()
-    opening = roster.opening(start, spec.opening_plies, derived_seed(seed, "opening"))[: spec.max_moves]
-    codes = roster.play(
-        start, opening, np.zeros(rules.players, dtype=np.int64), seed, np.empty(spec.max_moves, np.int64), policies
+def _missing(spec: SelfplaySpec, rules: Game, writer: BatchWriter, starts: dict[int, datetime]) -> Iterator[GameOrder]:
+    """The games not recorded yet; when each is asked for goes into ``starts``."""
+    openings = Openings(rules)
+    seats = np.zeros(rules.players, dtype=np.int64)
+    for number in range(spec.games):
+        if _game_id(spec, number) in writer.recorded:
+            continue
+        seed = derived_seed(spec.seed, number)
+        starts[number] = datetime.now(UTC)
+        start = rules.initial_state()
+        opening = openings.draw(start, spec.opening_plies, derived_seed(seed, "opening"))[: spec.max_moves]
+        yield GameOrder(number, start, opening, seats, seed)
+
+
+def _record(
+    spec: SelfplaySpec, player: Player, recorder: Recorder, played: PlayedGame, started: datetime
+) -> GameRecord:
+    order = played.order
+    return recorder.record(
+        order.start,
+        played.codes,
+        played.policies,
+        game_id=_game_id(spec, order.number),
+        seed=order.seed,
+        swap_rule=False,
+        players=[Seat(ai_type=player.label, ai_profile_id=spec.weights)] * len(order.seats),
+        started=started,
+        opening_plies=len(order.opening),
+        source="selfplay",
+        engine_mode=player.label,
+        metadata={"generation": spec.generation, "shard": spec.shard, "simulations": spec.search.simulations},
     )
-    writer.add(
-        recorder.record(
-            start,
-            codes,
-            policies,
-            game_id=game_id,
-            seed=seed,
-            swap_rule=False,
-            players=[Seat(ai_type=player.label, ai_profile_id=spec.weights)] * rules.players,
-            started=begun,
-            opening_plies=len(opening),
-            source="selfplay",
-            engine_mode=player.label,
-            metadata={"generation": spec.generation, "shard": spec.shard, "simulations": spec.search.simulations},
-        )
-    )
-    return len(codes)
 
 
 def _result(home: Home, batch: FinishedBatch, seconds: float) -> SelfplayResult:
