@@ -8,7 +8,7 @@ On hex8 neighbours and centre are the true hexagonal ones (TypeScript's never ma
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_once  # isort: skip
 
 from typing import Final
 
@@ -130,7 +130,7 @@ def closure_in_order(G, order):
     return _closeness(total, taken, order.size)
 
 
-@jit
+@jit_once
 def marker_features(G, markers, number, zero):
     """What depends on one seat's markers alone: (closure, line potential, neighbouring pairs).
 
@@ -299,7 +299,7 @@ def own_markers(G, s, p, zero):
     return load(s, G[H_MARKERS] + (p - 1) * G[H_WORDS], zero)
 
 
-@jit
+@jit_once
 def features_with(G, s, p, of_markers, zero):
     """The features of ``p``, as a tuple in the order of ``FEATURES``.
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ringrift_ops.players.evaluator import N_FEATURES, evaluate, evaluate_keeping
 from ringrift_ops.players.weights import Weights, difficulty_weights
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.game import Game
 from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_KIND, S_PLAYER, S_WINNER, SWAP_SIDES
 from ringrift_ops.rules.playout import next_random, random_below, random_unit
@@ -62,7 +63,7 @@ def value_moves(G, s, moves, n, weights, values, child, scratch, zero):
     kept_markers = zero
     kept = (0.0, 0.0, 0.0)
     for i in range(n):
-        child[:] = s
+        copy_state(child, s)
         apply_move(G, child, moves[i], scratch, zero)
         if moves[i] & 31 == SWAP_SIDES:
             values[i] = evaluate(G, child, 3 - p, weights, zero)
@@ -143,7 +144,7 @@ def play_games(G, start, styles, seats, seeds, openings, record, lengths, winner
     for game in range(seeds.size):
         rng[0] = seeds[game]
         next_random(rng)
-        s[:] = start
+        copy_state(s, start)
         made = 0
         while not s[S_COMPLETED] and made < record.shape[1]:
             n = legal_moves(G, s, moves, zero)

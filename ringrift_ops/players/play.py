@@ -19,6 +19,7 @@ from ringrift_ops.network.policy import policy_index
 from ringrift_ops.players.heuristic import choose
 from ringrift_ops.players.search import HEURISTIC_EVALUATOR, SPARSE_EVALUATOR, search
 from ringrift_ops.players.tree import E_VISITS, N_EDGES, N_FIRST, choose_root_edge, final_values
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.boards import H_PLAYERS
 from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_PLAYER
 from ringrift_ops.rules.playout import next_random, random_below, random_unit
@@ -98,7 +99,7 @@ def _best_by_value(G, s, parameters, scratch, moves, n, child, other, values, lo
     p = s[S_PLAYER]
     best, chosen, ties = np.float32(-1e30), 0, 0
     for i in range(n):
-        child[:] = s
+        copy_state(child, s)
         apply_move(G, child, moves[i], other, zero)
         if child[S_COMPLETED]:
             final_values(G, child, values)
@@ -228,7 +229,7 @@ def play_game(
     Returns the number of moves made.
     """
     s = work.state
-    s[:] = start
+    copy_state(s, start)
     policies.used[0] = 0
     return play_on(
         G, s, opening, seats, players, styles, parameters, scratches, tree, policies, work, rng, record, 0, zero
@@ -242,7 +243,7 @@ def random_opening(G, start, decisions, opening, work, rng, zero):
     Returns the number of moves (forced ones included).
     """
     s = work.state
-    s[:] = start
+    copy_state(s, start)
     made, chosen = 0, 0
     while chosen < decisions and made < opening.size and not s[S_COMPLETED]:
         n = legal_moves(G, s, work.moves, zero)

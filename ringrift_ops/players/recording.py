@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ringrift_ops.games.records import GameRecord, Seat, termination_reason
 from ringrift_ops.games.records import Policies as RecordedPolicies
 from ringrift_ops.players.play import Policies
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.game import Game
 from ringrift_ops.rules.layout import (
     KINDS,
@@ -40,7 +41,7 @@ def _write_keys(
     G, start, s, codes, plies, starts, policy_moves, rows, moves_text, policy_text, seats, phases, work, zero
 ):
     """Replay a game, writing keys joined by spaces; returns both lengths, -1 where a buffer is too small."""
-    s[:] = start
+    copy_state(s, start)
     n, m, row = 0, 0, 0
     for i in range(codes.size):
         seats[i] = s[S_PLAYER]

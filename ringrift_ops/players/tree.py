@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.boards import H_ON_BOARD, H_PLAYERS, H_STATE
 from ringrift_ops.rules.layout import S_PLAYER, S_WINNER
 from ringrift_ops.rules.playout import random_below, random_unit
@@ -83,7 +84,7 @@ def plant(tree, s):
     tree.used[U_EDGES] = 0
     tree.used[U_DEPTH] = 0
     node = _add_node(tree, s[S_PLAYER])
-    tree.states[node, :] = s
+    copy_state(tree.states[node], s)
 
 
 @jit
@@ -131,7 +132,7 @@ def descend(G, tree, c_puct, moves, zero):
             child = _add_node(tree, 0)
             tree.edges[e, E_CHILD] = child
             s = tree.states[child]
-            s[:] = tree.states[node]
+            copy_state(s, tree.states[node])
             apply_move(G, s, tree.moves[e], moves, zero)
             n = skip_forced(G, s, moves, zero)
             tree.nodes[child, N_SEAT] = s[S_PLAYER]

@@ -145,17 +145,20 @@ def _(a, b):
     if _is_word(a):
         return lambda a, b: a == b
     return lambda a, b: (
-        (a[0] ^ b[0])
-        | (a[1] ^ b[1])
-        | (a[2] ^ b[2])
-        | (a[3] ^ b[3])
-        | (a[4] ^ b[4])
-        | (a[5] ^ b[5])
-        | (a[6] ^ b[6])
-        | (a[7] ^ b[7])
-        | (a[8] ^ b[8])
-        | (a[9] ^ b[9])
-    ) == np.uint64(0)
+        (
+            (a[0] ^ b[0])
+            | (a[1] ^ b[1])
+            | (a[2] ^ b[2])
+            | (a[3] ^ b[3])
+            | (a[4] ^ b[4])
+            | (a[5] ^ b[5])
+            | (a[6] ^ b[6])
+            | (a[7] ^ b[7])
+            | (a[8] ^ b[8])
+            | (a[9] ^ b[9])
+        )
+        == np.uint64(0)
+    )
 
 
 @overload(_count)
@@ -337,6 +340,13 @@ def has(a, cell):
 def shift(G, direction, b):
     """Every cell of ``b`` moved one step in a direction; cells that leave the board are dropped."""
     return _shift(G, direction, b)
+
+
+@jit
+def copy_state(to, s):
+    """Overwrite one state with another (``to[:] = s`` has Numba compile the text of a shape error everywhere)."""
+    for i in range(s.size):
+        to[i] = s[i]
 
 
 @jit

@@ -47,8 +47,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 if TYPE_CHECKING:
 
     def jit(function: F) -> F:
-        """Compile in nopython mode, cached on disk."""
+        """Compile in nopython mode; cached on disk where Python calls it, copied into compiled callers."""
+        return function
+
+    def jit_once(function: F) -> F:
+        """As ``jit``, but compiled callers call the one machine code instead of copying it."""
         return function
 
 else:
-    jit = numba.njit(cache=True, error_model="numpy", nogil=True)
+    from ringrift_ops.rules.dispatch import jit, jit_once  # noqa: F401

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringrift_ops.rules.bits import both, count, either, empty, has, load
+from ringrift_ops.rules.bits import both, copy_state, count, either, empty, has, load
 from ringrift_ops.rules.boards import (
     H_BOARD,
     H_CELL,
@@ -232,7 +232,7 @@ def check_random_games(G, start, seeds, max_moves, every, zero):
     for game in range(seeds.size):
         rng[0] = seeds[game]
         next_random(rng)
-        s[:] = start
+        copy_state(s, start)
         made = 0
         before = progress(G, s)
         while made < max_moves:

@@ -7,33 +7,24 @@ from ringrift_ops.rules.compile import jit  # isort: skip
 
 import numpy as np
 
+from ringrift_ops.rules.bits import bit_index
 from ringrift_ops.rules.boards import (
-    H_BOARD,
     H_CELL,
     H_CELLS,
-    H_COLLAPSED,
     H_DIRECTION_OF,
     H_DIRECTIONS,
-    H_MARKERS,
     H_NEIGHBOUR,
-    H_PLAYERS,
-    H_RINGS,
     H_WORDS,
     H_X,
     H_Y,
 )
-from ringrift_ops.rules.bits import bit_index, both, either, empty, has, load, opposite, shift, single, without
 from ringrift_ops.rules.layout import (
-    EMPTY,
     MARKER,
     MOVE,
     OVERTAKE,
-    PLACE,
     S_CONTROL,
     S_ELIMINATED,
-    S_HAND,
     S_MUST,
-    S_ON_BOARD,
     S_PLAYER,
 )
 from ringrift_ops.rules.stacks import (
@@ -51,7 +42,6 @@ from ringrift_ops.rules.stacks import (
     take_stack,
     top_ring,
     with_ring_at_bottom,
-    with_ring_on_top,
     without_top,
 )
 
@@ -82,7 +72,7 @@ def direction_between(G, a, b):
 
 @jit
 def can_act(G, s, cell, height, cap):
-    """canAct (2.4) for a stack of this height and cap on ``cell``, whatever stands there now.
+    """Whether a stack of this height and cap on ``cell`` can act (canAct, 2.4), whatever stands there now.
 
     A simple move exists iff the cells at distances 1..height are free; a capture over the first
     stack at distance k iff its cap is not larger and k+1 .. max(k+1, height) are free (App. C).
@@ -217,7 +207,7 @@ def add_movements(G, s, moves, n, zero):
 
 @jit
 def any_move(G, s, p):
-    """anyMove (2.4): some stack of ``p`` can act; with mustMoveFrom set, that stack."""
+    """Whether any move exists (anyMove, 2.4): some stack of ``p`` can act; with mustMoveFrom set, that stack."""
     base = G[H_CELL]
     if s[S_MUST] >= 0:
         word = s[base + s[S_MUST]]

@@ -7,7 +7,7 @@ the recorded form ``Tc:n:h8`` is derived from it (``short_key``).
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_once  # isort: skip
 
 import hashlib
 
@@ -35,7 +35,6 @@ from ringrift_ops.rules.layout import (
     COLLAPSED,
     CONTINUE_CAPTURE,
     ELIMINATE_LINE,
-    ELIMINATE_RECOVERY,
     ELIMINATE_TERRITORY,
     FORCED,
     LINE_OPTION,
@@ -52,7 +51,6 @@ from ringrift_ops.rules.layout import (
     PLACE,
     PROCESS_LINE,
     RECOVER_FALLBACK,
-    RECOVER_LINE,
     RECOVER_STRIKE,
     RECOVER_WINDOW,
     S_ACTED,
@@ -169,7 +167,7 @@ def _put_run(G, out, n, first, direction, cells):
     return n
 
 
-@jit
+@jit_once
 def put_key(G, s, move, out, n, zero):
     """Write the expanded key of a move that is legal in ``s``; return the new length."""
     kind = move & 31
@@ -295,7 +293,7 @@ def _put_cells(G, s, kind, out, n):
     return n
 
 
-@jit
+@jit_once
 def put_state(G, s, out):
     """Write the state string (Appendix A); return its length."""
     over = s[S_COMPLETED] != 0
@@ -351,7 +349,7 @@ def _put_long_cell(G, out, n, cell):
     return n
 
 
-@jit
+@jit_once
 def put_fingerprint(G, s, out):
     """Write TS's fingerprint (Appendix B); return its length."""
     n = _put_number(out, 0, s[S_PLAYER])

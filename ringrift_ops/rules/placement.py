@@ -145,7 +145,7 @@ def add_placements(G, s, moves, n, zero):
 
 @jit
 def any_placement(G, s, p, zero):
-    """anyPlacement (2.4): some cell is a legal placement with count 1."""
+    """Whether some cell is a legal placement with count 1 (anyPlacement, 2.4)."""
     if _placement_limit(G, s, p) < 1:
         return False
     base = G[H_CELL]

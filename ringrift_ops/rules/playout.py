@@ -7,7 +7,7 @@ from ringrift_ops.rules.compile import jit  # isort: skip
 
 import numpy as np
 
-from ringrift_ops.rules.bits import count, lowest, without_lowest
+from ringrift_ops.rules.bits import copy_state, count, lowest, without_lowest
 from ringrift_ops.rules.layout import (
     PLACE,
     RING_PLACEMENT,
@@ -105,7 +105,7 @@ def random_games(G, start, games, seed, max_moves, moves, zero):
     wins = np.zeros(5, dtype=np.int64)
     steps = 0
     for _ in range(games):
-        s[:] = start
+        copy_state(s, start)
         steps += play_randomly(G, s, rng, moves, max_moves, zero)
         wins[s[S_WINNER]] += 1
     return steps, wins

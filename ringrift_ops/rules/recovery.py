@@ -169,7 +169,8 @@ def _any_line_slide(G, s, p):
 @jit
 def add_recoveries(G, s, p, moves, n):
     """Slides: if any makes a line only those (even if all are impossible to apply), else every slide
-    to an empty cell (fallback) and onto a stack (strike)."""
+    to an empty cell (fallback) and onto a stack (strike).
+    """
     lines_only = _any_line_slide(G, s, p)
     start = G[H_MARKERS] + (p - 1) * G[H_WORDS]
     for w in range(G[H_WORDS]):

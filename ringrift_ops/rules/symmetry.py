@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringrift_ops.rules.bits import empty, lowest, single, without
+from ringrift_ops.rules.bits import copy_state, empty, lowest, single, without
 from ringrift_ops.rules.boards import (
     H_AXES,
     H_CELL,
@@ -172,7 +172,7 @@ def exact_symmetries(name: str) -> tuple[int, ...]:
 @jit
 def transform_state(G, s, cells, out):
     """Write to ``out`` the image of a state; ``cells`` is one row of ``Symmetries.cells``."""
-    out[:] = s
+    copy_state(out, s)
     out[S_CONTROL : G[H_CELL]] = 0
     for cell in range(G[H_CELLS]):
         word, image = s[G[H_CELL] + cell], cells[cell]

@@ -72,7 +72,8 @@ def _controllers_in(G, s, region, zero):
 @jit
 def _payable(G, s, region, zero):
     """Whether a payment stack stands outside the region: an own one, or in recovery context any
-    stack with a ring of the player below the top."""
+    stack with a ring of the player below the top.
+    """
     p = s[S_PLAYER]
     if s[S_RECOVERED] == 0:
         return not empty(without(load(s, S_CONTROL + (p - 1) * G[H_WORDS], zero), region))

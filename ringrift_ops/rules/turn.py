@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_once  # isort: skip
 
 
 from ringrift_ops.rules.bits import bit_index
@@ -176,7 +176,7 @@ def _territory_phase(G, s, moves, zero):
     return add_move(moves, 0, pack(NO_TERRITORY, 0, 0, 0, 0))
 
 
-@jit
+@jit_once
 def legal_moves(G, s, moves, zero):
     """Write the legal moves (RULES.md 6) to ``moves`` (int64 [any]); return how many there are.
 
@@ -325,7 +325,7 @@ def _apply_line_phase(G, s, move, kind, p, scratch, zero):
         _after_line_choice(G, s, scratch, zero)
 
 
-@jit
+@jit_once
 def apply_move(G, s, move, scratch, zero):
     """Apply one legal move to ``s`` in place (RULES.md 3.2). Legality is not tested.
 

@@ -164,7 +164,7 @@ def complete(s, winner, reason, kind):
 
 @jit
 def real_action(G, s, p, zero):
-    """realAction (2.4): a placement or a move is available; recovery is none."""
+    """Whether a placement or a move is available (realAction, 2.4); recovery is none."""
     return any_move(G, s, p) or any_placement(G, s, p, zero)
 
 

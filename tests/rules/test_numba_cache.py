@@ -37,28 +37,34 @@ def caller(x):
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A small package with the real ``compile.py`` in it."""
+    """A small package with the real ``compile.py`` and ``dispatch.py`` in it."""
     rules = tmp_path / "ringrift_ops" / "rules"
     rules.mkdir(parents=True)
     for folder in (rules, rules.parent):
         (folder / "__init__.py").touch()
-    shutil.copy(PACKAGE / "rules" / "compile.py", rules)
+    for module in ("compile.py", "dispatch.py"):
+        shutil.copy(PACKAGE / "rules" / module, rules)
     (rules / "callee.py").write_text(CALLEE)
     (rules / "caller.py").write_text(CALLER)
     return tmp_path
 
 
-def _call(folder: Path) -> tuple[int, int]:
-    """(value of caller(1), how many functions came from the cache), in a fresh process."""
-    script = "from ringrift_ops.rules.caller import caller\nprint(caller(1), sum(caller.stats.cache_hits.values()))"
+def _run(folder: Path, script: str, cache: str = "cache") -> str:
+    """What a fresh process prints."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("RINGRIFT", "NUMBA"))},
         "PYTHONPATH": str(folder),
-        "RINGRIFT_NUMBA_CACHE": str(folder / "cache"),
+        "RINGRIFT_NUMBA_CACHE": str(folder / cache),
     }
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
                           check=True, timeout=120)  # fmt: skip
-    value, hits = done.stdout.split()
+    return done.stdout
+
+
+def _call(folder: Path) -> tuple[int, int]:
+    """(value of caller(1), how many functions came from the cache), in a fresh process."""
+    script = "from ringrift_ops.rules.caller import caller\nprint(caller(1), sum(caller.stats.cache_hits.values()))"
+    value, hits = _run(folder, script).split()
     return int(value), int(hits)
 
 
@@ -67,6 +73,38 @@ def test_an_edited_callee_in_another_file_changes_its_caller(copied: Path) -> No
     assert _call(copied) == (2, 1)
     (copied / "ringrift_ops" / "rules" / "callee.py").write_text(CALLEE.replace("x + 1", "x + 100"))
     assert _call(copied) == (101, 0)
+
+
+def test_a_function_compiled_once_is_called_where_it_is_and_loaded_before_its_cached_callers(copied: Path) -> None:
+    callee = copied / "ringrift_ops" / "rules" / "callee.py"
+    callee.write_text(CALLEE.replace("jit", "jit_once"))
+    assert _call(copied) == (2, 0)
+    assert _call(copied) == (2, 1)
+    for compiled in (copied / "cache").rglob("callee.callee*"):
+        compiled.unlink()
+    assert _call(copied) == (2, 1), "a callee that is not in the cache is compiled again before its caller is loaded"
+    callee.write_text(callee.read_text().replace("x + 1", "x + 100"))
+    assert _call(copied) == (101, 0)
+
+
+def test_an_error_raised_by_a_function_compiled_once_reaches_python(copied: Path) -> None:
+    callee = copied / "ringrift_ops" / "rules" / "callee.py"
+    callee.write_text(CALLEE.replace("jit", "jit_once").replace("return x + 1", 'raise ValueError("said no")'))
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError) as raised:
+            _call(copied)
+        assert "ValueError: said no" in raised.value.stderr
+
+
+def test_a_literal_argument_makes_no_form_of_its_own(copied: Path) -> None:
+    caller = copied / "ringrift_ops" / "rules" / "caller.py"
+    caller.write_text(CALLER.replace("return callee(x)", "return callee(1) + callee(2) + callee(x) - 5"))
+    assert _call(copied) == (2, 0)
+    script = (
+        "from ringrift_ops.rules.caller import caller\nfrom ringrift_ops.rules.callee import callee\n"
+        "caller(1)\nprint(len(callee.copies), len(callee.signatures))"
+    )
+    assert _run(copied, script, cache="other").split() == ["1", "0"]
 
 
 def test_the_digest_covers_every_compiled_room(copied: Path) -> None:
