@@ -21,6 +21,7 @@ os.environ.setdefault("RINGRIFT_NUMBA_CACHE", str(PROJECT / ".ringrift" / "numba
 MISSING_PACKAGE = "missing package"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file share a worker, and so do all that start Airflow, which come first: they take longest."""
     items.sort(key=lambda item: item.get_closest_marker("platform") is None)

@@ -335,7 +335,8 @@ LARGE_BOARD: dict[str, dict[str, object]] = {
     # Games on the large boards are five to eight times longer and each move costs several times more.
     "tiny": {"first_games": 24, "games": 12, "simulations": 4, "gauntlet_simulations": 2, "cap": 24, "cap_previous": 24,
              "games_per_look": 12, "mirror_games": 0},
-    "quick": {"first_games": 400, "games": 120, "simulations": 16, "gauntlet_simulations": 16, "mirror_games": 24},
+    "quick": {"first_games": 400, "games": 120, "simulations": 16, "gauntlet_simulations": 16, "mirror_games": 24,
+              "window_minimum_rows": 100_000},
     "standard": {"first_games": 4_000, "games": 1_000},
 }  # fmt: skip
 """What differs from a profile's row on square19 and hexagonal."""
