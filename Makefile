@@ -71,7 +71,7 @@ run up stop:
 	@exec $(BIN)/python -m ringrift_ops.platform $@
 
 test: install
-	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED) $(TSC)
 	$(BIN)/ruff check .
@@ -86,10 +86,10 @@ $(TSC): | $(INSTALLED)
 	@rm -f $(@D)/installed-*; touch $@
 
 bench: install
-	@exec $(BIN)/python -m bench
+	@exec $(BIN)/python -m tests.bench --publish
 
 bench-rules: install
-	@exec $(BIN)/python -m bench rules
+	@exec $(BIN)/python -m tests.bench rules
 
 docs: $(INSTALLED)
 	@exec $(BIN)/python -m ringrift_ops.cli.reference docs/cli.md
