@@ -96,7 +96,8 @@ def _extract(
 @dataclass(frozen=True)
 class Samples:
     """k samples: rows uint8 [k, row bytes], values float32 [k, players] relative to each mover, plies
-    int32 [k], and the CSR of policies over all legal moves (empty rows where nothing was searched)."""
+    int32 [k], and the CSR of policies over all legal moves (empty rows where nothing was searched).
+    """
 
     rows: Array
     values: Array

@@ -58,9 +58,7 @@ def test_every_recorded_term_and_total_is_reproduced(path: Path) -> None:
 def test_positions_of_play_get_the_values_of_the_literal_rules_for_every_seat(config: str) -> None:
     rules = game(config)
     record = np.empty(4000, dtype=np.int64)
-    length = random_game(
-        rules.geometry, rules.initial_state(), 7, record, np.empty(16384, dtype=np.int64), rules.zero
-    )
+    length = random_game(rules.geometry, rules.initial_state(), 7, record, np.empty(16384, dtype=np.int64), rules.zero)
     state = rules.initial_state()
     stride = max(1, length // 24)
     for ply in range(length):
