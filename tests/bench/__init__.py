@@ -1,0 +1,1 @@
+"""The figures of docs/bench.md: ``python -m tests.bench``."""
