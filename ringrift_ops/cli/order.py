@@ -90,8 +90,16 @@ class Order:
             window=window,
         )
 
-    def train(self, *, dataset: Sha256, dataset_path: str, parent: Sha256 | None, output: str | None) -> TrainSpec:
-        """Return one training, from ``parent``'s weights or from a random start."""
+    def train(
+        self,
+        *,
+        dataset: Sha256,
+        dataset_path: str,
+        parent: Sha256 | None,
+        resume_from: str | None,
+        output: str | None,
+    ) -> TrainSpec:
+        """Return one training, from ``parent``'s weights or from a random start; gone on with, if interrupted."""
         row = self.profile
         return TrainSpec(
             config=self.config.key,
@@ -101,6 +109,7 @@ class Order:
             dataset=dataset,
             dataset_path=dataset_path,
             parent=parent,
+            resume_from=resume_from,
             family=row.family,
             sizes=self.config.sizes(row.family),
             epochs=row.epochs,

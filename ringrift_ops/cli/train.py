@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.stages.specs import Stage, TrainSpec
@@ -24,6 +25,9 @@ def train(
     data: Annotated[Path | None, typer.Option("--data-path", "--data", help="Dataset (NPZ) made by export.")] = None,
     init_from: Annotated[
         str | None, typer.Option("--init-from", help="Start from these weights: canonical, a sha256 or a file.")
+    ] = None,
+    resume_from: Annotated[
+        Path | None, typer.Option("--resume-from", help="Go on from this checkpoint of an interrupted training.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples per step.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
@@ -47,8 +51,9 @@ def train(
             o.config_of(config, board, players),
             data,
             profile=profile,
-            seed=o.seed_of(seed),
+            seed=seed,
             init_from=init_from,
+            resume_from=resume_from,
             family=family,
             output=output,
             batch_size=batch_size,
@@ -65,8 +70,9 @@ def spec_of(
     data: Path | None,
     *,
     profile: str | None,
-    seed: int,
+    seed: int | None,
     init_from: str | None = None,
+    resume_from: Path | None = None,
     family: str | None = None,
     output: Path | None = None,
     batch_size: int | None = None,
@@ -74,7 +80,10 @@ def spec_of(
     learning_rate: float | None = None,
     device: str | None = None,
 ) -> TrainSpec:
-    """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError` and its like."""
+    """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError` and its like.
+
+    Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one.
+    """
     from ringrift_ops.cli.nets import net_named
     from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
@@ -84,12 +93,16 @@ def spec_of(
         raise o.OptionConflictError("which dataset? Give --data-path FILE, made by `ringrift export`")
     path = o.existing(data, "--data-path")
     settings = Settings.load()
+    checkpoint = None if resume_from is None else o.existing(resume_from, "--resume-from")
+    if seed is None and checkpoint is not None:
+        seed = seed_beside(checkpoint)
     parent = None if init_from is None else net_named(init_from, key, "--init-from").sha
-    order = Order.of(settings, key, profile, seed)
+    order = Order.of(settings, key, profile, o.seed_of(seed))
     planned = order.train(
         dataset=sha256_file(path),
         dataset_path=str(path),
         parent=parent,
+        resume_from=None if checkpoint is None else str(checkpoint),
         output=str(output.absolute()) if output else None,
     )
     if family is not None:
@@ -101,3 +114,12 @@ def spec_of(
         planned,
         {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate, "device": device},
     )
+
+
+def seed_beside(checkpoint: Path) -> int | None:
+    """Return the seed of the training a checkpoint belongs to, from the spec beside it; None when there is none."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    try:
+        return TrainSpec.model_validate_json((folder / "spec.json").read_bytes()).seed
+    except (OSError, ValidationError):
+        return None

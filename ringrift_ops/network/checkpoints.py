@@ -39,7 +39,7 @@ class ForeignCheckpointError(UsageError):
     """The checkpoint is another training's."""
 
 
-class MissingCheckpointError(UsageError):
+class MissingCheckpointError(NoDataError):
     """A checkpoint was asked for that does not exist."""
 
 
@@ -84,7 +84,9 @@ def load_checkpoint(path: Path, identity: str) -> Checkpoint:
     try:
         metadata, tensors, _ = read_tensors(path)
     except MissingWeightsError as error:
-        raise MissingCheckpointError(f"there is no checkpoint {path}; train without resuming from it") from error
+        raise MissingCheckpointError(
+            f"there is no checkpoint {path}; check the name, or train without resuming from it"
+        ) from error
     except (DamagedWeightsError, ForeignWeightsError) as error:
         raise DamagedCheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if metadata.get("format") != FORMAT:

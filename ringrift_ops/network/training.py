@@ -197,10 +197,11 @@ def train(
     parent_sha: str | None,
     train_spec: str,
     folder: Path,
+    resume_from: Path | None = None,
     progress: Callable[[Progress], None] = _silent,
     checks: Checks = CHECKS,
 ) -> Trained:
-    """Train to the end, from the checkpoint in ``folder`` if this training left one there.
+    """Train to the end, from the checkpoint in ``folder`` if this training left one there, else from ``resume_from``.
 
     ``parent`` None starts at random; ``parent_sha`` is the sha256 asked for. Raises DivergedError,
     WorseThanParentError, ServedDifferentlyError, ParentMismatchError, EmptyDatasetError, and the
@@ -209,7 +210,7 @@ def train(
     check_parent(plan, parent, parent_sha)
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    run = _Training(plan, dataset, parent, dataset_sha, parent_sha, folder, progress, checks)
+    run = _Training(plan, dataset, parent, dataset_sha, parent_sha, folder, resume_from, progress, checks)
     return run.finish(train_spec)
 
 
@@ -222,6 +223,7 @@ class _Training:
         dataset_sha: str,
         parent_sha: str | None,
         folder: Path,
+        resume_from: Path | None,
         progress: Callable[[Progress], None],
         checks: Checks,
     ) -> None:
@@ -250,8 +252,11 @@ class _Training:
         facts = {**plan.facts(), "dataset": dataset_sha, "parent": parent_sha, "torch": torch.__version__}
         self.identity = identity_of(facts)
         self.resumed_from = 0
+        given = None if resume_from is None else load_checkpoint(resume_from, self.identity)
         if self.path.exists():
-            self._restore()
+            self._restore(load_checkpoint(self.path, self.identity))
+        elif given is not None:
+            self._restore(given)
         elif parent is not None:
             self.parent_loss = self._validate("parent").loss
         self._last_report = time.monotonic()
@@ -259,8 +264,7 @@ class _Training:
 
     # --- checkpoints ---
 
-    def _restore(self) -> None:
-        checkpoint = load_checkpoint(self.path, self.identity)
+    def _restore(self, checkpoint: Checkpoint) -> None:
         parameters = dict(self.net.module.named_parameters())
         state: dict[int, dict[str, torch.Tensor]] = {}
         with torch.no_grad():

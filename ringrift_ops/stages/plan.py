@@ -178,6 +178,7 @@ class Plan:
             dataset=dataset,
             dataset_path=path,
             parent=self.generation.parent,
+            resume_from=None,
             family=row.family,
             sizes=self.config.sizes(row.family),
             epochs=row.epochs,

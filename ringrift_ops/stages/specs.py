@@ -110,6 +110,8 @@ class ExportSpec(StageSpec):
     max_samples: int | None
     split_ratio: float = Field(gt=0.0, lt=1.0, description="share of games in the training split")
     window: int | None = Field(description="newest rows to keep (gates.md data window); None = all")
+    dense: str | None = Field(default=None, description="file for RingRift's key set besides; None = none")
+    object_policies: bool = Field(default=False, description="RingRift's pickled policy arrays in the dense file")
 
 
 class ExportResult(Frozen):
@@ -123,12 +125,16 @@ class ExportResult(Frozen):
     policy_samples: int
     soft_target_fraction: float
     seconds: float
+    dense: str | None = Field(default=None, description="the file with RingRift's key set, if it was asked for")
 
 
 class TrainSpec(StageSpec):
     dataset: Sha256
     dataset_path: str
     parent: Sha256 | None = Field(description="weights to start from; None = random start")
+    resume_from: str | None = Field(
+        description="checkpoint of this very training to go on from; None = its own, if any"
+    )
     family: Literal["sparse", "convolutional"]
     sizes: dict[str, int]
     epochs: int = Field(gt=0)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ringrift_ops.home import Home
+from ringrift_ops.network.checkpoints import NAME
 from ringrift_ops.network.dataset import open_dataset
 from ringrift_ops.network.training import Plan, Progress, train
 from ringrift_ops.network.weights import Network, load_network, weights_bytes
@@ -18,12 +19,20 @@ from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.recording import record_weights
 from ringrift_ops.stages.specs import Stage, TrainResult, TrainSpec
-from ringrift_ops.store import Store
+from ringrift_ops.store import Store, atomic_write
+
+SPEC_NAME = "spec.json"
+"""What is trained, beside its checkpoint."""
+
+
+def _facts(spec: TrainSpec) -> TrainSpec:
+    """The training itself: neither under which token it runs nor where it was interrupted."""
+    return spec.model_copy(update={"token": 0, "resume_from": None})
 
 
 def checkpoint_folder(home: Home, spec: TrainSpec) -> Path:
     """Where the checkpoints of this training lie: one chain per training, whatever token it runs under."""
-    facts = spec.model_copy(update={"token": 0}).model_dump_json()
+    facts = _facts(spec).model_dump_json()
     run = f"g{spec.generation}" if spec.generation is not None else "x"
     return home.training / "checkpoints" / f"{spec.config}-{run}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 
@@ -34,6 +43,11 @@ def _parent(home: Home, spec: TrainSpec) -> Network | None:
     return load_network(Store(home).get(spec.parent, WEIGHTS_SUFFIX, verify=True), spec.config)
 
 
+def _checkpoint(path: Path) -> Path:
+    """The checkpoint itself, when its folder is named."""
+    return path / NAME if path.is_dir() else path
+
+
 def run(spec: TrainSpec, report: Report) -> TrainResult:
     """Train to the end (or go on where a killed training stood) and return the checked net.
 
@@ -42,7 +56,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
     started = time.monotonic()
     home = Home.find()
     folder = checkpoint_folder(home, spec)
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / SPEC_NAME, _facts(spec).model_dump_json(indent=1).encode())
     plan = Plan(
         config=spec.config,
         family=spec.family,
@@ -81,8 +95,9 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
         _parent(home, spec),
         dataset_sha=spec.dataset,
         parent_sha=spec.parent,
-        train_spec=spec.model_copy(update={"token": 0}).model_dump_json(),
+        train_spec=_facts(spec).model_dump_json(),
         folder=folder,
+        resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
         progress=show,
     )
     sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
