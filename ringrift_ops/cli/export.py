@@ -35,6 +35,12 @@ def export(
     max_samples: MaxSamples = None,
     split_ratio: Annotated[float | None, typer.Option("--split-ratio", help="Share of games to train on.")] = None,
     window: Annotated[int | None, typer.Option("--window", help="Keep only the newest so many rows.")] = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Write RingRift's whole key set to --output, for programs that read it.")
+    ] = False,
+    object_policies: Annotated[
+        bool, typer.Option("--object-policies", help="With --dense: RingRift's pickled policy arrays, too.")
+    ] = False,
     profile: o.Profile = None,
     seed: o.Seed = None,
     verbose: o.Verbose = False,
@@ -58,6 +64,8 @@ def export(
             max_samples=max_samples,
             split_ratio=split_ratio,
             window=window,
+            dense=dense,
+            object_policies=object_policies,
         )
 
     run_stage(context, Stage.EXPORT, o.Doors(spec, result, heartbeat, as_json, verbose), asked)
@@ -75,6 +83,8 @@ def spec_of(
     max_samples: int | None = None,
     split_ratio: float | None = None,
     window: int | None = None,
+    dense: bool = False,
+    object_policies: bool = False,
 ) -> ExportSpec:
     """Return what the options ask for; prints ``path: N games`` of what it discovers unless ``quiet`` (R13).
 
@@ -90,13 +100,22 @@ def spec_of(
         paths = discovered(key, quiet=quiet)
     if not paths:
         raise o.OptionConflictError(f"which games? Give --db FILE, or --use-discovery for all of {key}")
+    if object_policies and not dense:
+        raise o.OptionConflictError("--object-policies is about the file of --dense; give both")
+    if dense and output is None:
+        raise o.OptionConflictError("--dense writes a file for other programs; say where with --output FILE")
     order = Order.of(Settings.load(), key, profile, seed)
-    planned = order.export(
-        databases=[str(path) for path in paths],
-        window=window,
-        output=str(output.absolute()) if output else None,
+    target = str(output.absolute()) if output else None
+    planned = order.export(databases=[str(path) for path in paths], window=window, output=None if dense else target)
+    return o.changed(
+        planned,
+        {
+            "max_samples": max_samples,
+            "split_ratio": split_ratio,
+            "dense": target if dense else None,
+            "object_policies": object_policies or None,
+        },
     )
-    return o.changed(planned, {"max_samples": max_samples, "split_ratio": split_ratio})
 
 
 def discovered(key: str, *, quiet: bool) -> list[Path]:
@@ -108,6 +127,9 @@ def discovered(key: str, *, quiet: bool) -> list[Path]:
     from ringrift_ops.home import Home
 
     folder = Home.find().games
+    nothing = MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
+    if not folder.is_dir():
+        raise nothing
     discovery = discover(folder, key)
     if not quiet:
         for found in discovery.found:
@@ -115,5 +137,5 @@ def discovered(key: str, *, quiet: bool) -> list[Path]:
     for path, reason in discovery.unreadable.items():
         print(f"{path}: left out: {reason}", file=sys.stderr)
     if not discovery.found:
-        raise MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
+        raise nothing
     return [found.path for found in discovery.found]

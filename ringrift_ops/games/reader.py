@@ -119,6 +119,7 @@ class CompactGame:
     final_hash: str | None
     move_codes: npt.NDArray[np.int64]
     policies: Policies | None
+    engine_mode: str | None = None
 
 
 class GameDatabase:
@@ -147,7 +148,11 @@ class GameDatabase:
     def _inspect(self) -> None:
         tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
         columns = {row[1] for row in self._all("PRAGMA table_info(games)")}
-        self._own = {"ringrift_ops_games", "ringrift_ops_policies", "ringrift_ops_batch"} <= tables
+        ours = {"ringrift_ops_games", "ringrift_ops_policies", "ringrift_ops_batch"}
+        self._own = ours <= tables
+        if ours & tables and not self._own:
+            gone = ", ".join(sorted(ours - tables))
+            raise DamagedDatabaseError(f"{self.path} has lost its table {gone}, policies with it; copy it again")
         self._excluded = "excluded_from_training" if "excluded_from_training" in columns else "0"
         self.header: dict[str, str] = dict(self._all("SELECT key, value FROM ringrift_ops_batch")) if self._own else {}
         configs = self.configs()
@@ -355,8 +360,8 @@ class GameDatabase:
         held = self.header.get("rules_version")
         if held != rules_version:
             raise MoveCodesError(f"{self.path}: move codes of rules {held or 'none'}, not {rules_version}; use games()")
-        columns = "game_id, board_type, num_players, winner, termination_reason"
-        for game_id, board, players, winner, reason in self._pages(columns, self._selection(passed_only)):
+        columns = "game_id, board_type, num_players, winner, termination_reason, engine_mode"
+        for game_id, board, players, winner, reason, engine in self._pages(columns, self._selection(passed_only)):
             rows = self._all(
                 "SELECT swap_rule, opening_plies, move_hash, final_hash, move_codes FROM ringrift_ops_games "
                 "WHERE game_id = ?",
@@ -378,6 +383,7 @@ class GameDatabase:
                 final_hash=final_hash,
                 move_codes=np.frombuffer(codes, "<i8"),
                 policies=self._policies(game_id),
+                engine_mode=engine,
             )
 
     # ---- identity ---------------------------------------------------------------------------------------------

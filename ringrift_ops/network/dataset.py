@@ -35,7 +35,7 @@ from ringrift_ops.network.golden import golden_digest
 from ringrift_ops.network.npz import ArrayFile, DamagedArraysError, map_arrays, write_npz
 from ringrift_ops.network.policy import POLICY_ENCODING, first_bad_index
 from ringrift_ops.rules.game import game
-from ringrift_ops.store import atomic_write
+from ringrift_ops.store import WriteError, atomic_write
 
 Array = npt.NDArray[Any]
 
@@ -87,8 +87,11 @@ class DatasetWriter:
         self.policy_samples = 0
         self._rules = game(config)
         self._lineage = json.dumps(lineage, sort_keys=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise WriteError(path, error) from error
         width = int(row_bytes(self._rules.geometry))
         kinds: dict[str, tuple[str, tuple[int, ...]]] = {
             "features": ("u1", (width,)),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from ringrift_ops.errors import NoDataError
+from ringrift_ops.store import WriteError
 
 ALIGN: Final = 64
 CHUNK: Final = 1 << 20
@@ -57,35 +59,55 @@ class ArrayFile:
         self.dtype = np.dtype(dtype)
         self.row_shape = row_shape
         self.rows = 0
-        self._file = path.open("wb")
+        with self._named():
+            self._file = path.open("wb")
 
     def append(self, rows: npt.NDArray[Any]) -> None:
-        """Append rows [k, *row_shape]; they are converted to the array's type."""
+        """Append rows [k, *row_shape]; they are converted to the array's type. Raises WriteError."""
         block = np.ascontiguousarray(rows, dtype=self.dtype)
         if block.shape[1:] != self.row_shape:
             raise ValueError(f"rows of {self.path.name} have shape {self.row_shape}, not {block.shape[1:]}")
-        self._file.write(block.data if block.size else b"")
+        with self._named():
+            self._file.write(block.data if block.size else b"")
         self.rows += len(block)
 
     def close(self) -> None:
-        """Finish writing."""
-        self._file.close()
+        """Finish writing. Raises WriteError."""
+        with self._named():
+            self._file.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(self.path, error) from error
 
 
 def write_npz(target: BinaryIO, streams: Mapping[str, ArrayFile], small: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write an NPZ of streamed and small arrays into an open, seekable file. Streams must be closed."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in small.items():
-            if array.dtype.hasobject:
-                raise TypeError(f"array {name} holds objects; they would need pickle")
-            with _open_member(archive, target, name) as member:
-                member.write(_npy_header(array.dtype, array.shape))
-                member.write(np.ascontiguousarray(array).tobytes())
-        for name, stream in streams.items():
-            with _open_member(archive, target, name) as member, stream.path.open("rb") as source:
-                member.write(_npy_header(stream.dtype, (stream.rows, *stream.row_shape)))
-                while chunk := source.read(CHUNK):
-                    member.write(chunk)
+        write_members(archive, target, streams, small)
+
+
+def write_members(
+    archive: zipfile.ZipFile,
+    target: BinaryIO,
+    streams: Mapping[str, ArrayFile],
+    small: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Write the arrays into an archive that is being written to ``target``."""
+    for name, array in small.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name} holds objects; they would need pickle")
+        with _open_member(archive, target, name) as member:
+            member.write(_npy_header(array.dtype, array.shape))
+            member.write(np.ascontiguousarray(array).tobytes())
+    for name, stream in streams.items():
+        with _open_member(archive, target, name) as member, stream.path.open("rb") as source:
+            member.write(_npy_header(stream.dtype, (stream.rows, *stream.row_shape)))
+            while chunk := source.read(CHUNK):
+                member.write(chunk)
 
 
 def map_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from ringrift_ops.network.samples import Sampler
 from ringrift_ops.rules.game import Game, game
 from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.settings import CHECKS
+from ringrift_ops.stages.dense import DenseWriter, GameFacts, engine_mode_of
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.recording import record_dataset
 from ringrift_ops.stages.specs import ExportResult, ExportSpec, Stage
-from ringrift_ops.store import Store
+from ringrift_ops.store import Store, replace_symlink
 
 BEAT_SECONDS = 0.5
 
@@ -51,6 +53,8 @@ class _Game:
     move_hash: str
     codes: npt.NDArray[np.int64]
     policies: Policies | None
+    searched: bool
+    facts: GameFacts
 
 
 @dataclass
@@ -80,16 +84,17 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     total = _count(paths, spec, tally)
     quota = None if spec.max_samples is None else max(1, spec.max_samples // max(1, total))
     temporary = home.training / f".export-{spec.config}-{spec.generation}-{spec.seed & 0xFFFFFFFF:08x}.npz"
-    lineage = {"spec": spec.model_copy(update={"token": 0}).model_dump(mode="json"), "rules_version": RULES_VERSION}
+    facts = spec.model_copy(update={"token": 0}).model_dump(mode="json", exclude={"dense", "object_policies"})
+    lineage = {"spec": facts, "rules_version": RULES_VERSION}
     train = 0
-    with DatasetWriter(temporary, spec.config, lineage) as writer:
+    with DatasetWriter(temporary, spec.config, lineage) as writer, _dense(home, spec) as dense:
         rules = game(spec.config)
         sampler = Sampler(rules)
         last = 0.0
         for one in _games(paths, spec, rules, tally):
             if not pool.is_new(one.move_hash):
                 continue
-            train += _add(one, spec, sampler, writer, quota, tally)
+            train += _add(one, spec, sampler, writer, dense, quota, tally)
             if time.monotonic() - last >= BEAT_SECONDS or tally.read == total:
                 last = time.monotonic()
                 rate = writer.samples / max(1e-9, last - started)
@@ -124,19 +129,24 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
         policy_samples=policy_samples,
         soft_target_fraction=soft,
         seconds=time.monotonic() - started,
+        dense=None if spec.dense is None else str(home.relative(home.resolve(spec.dense))),
     )
     record_dataset(home, spec, result, tally.batches)
     return result
+
+
+def _dense(home: Home, spec: ExportSpec) -> AbstractContextManager[DenseWriter | None]:
+    """RingRift's key set besides, if it was asked for."""
+    if spec.dense is None:
+        return nullcontext()
+    return DenseWriter(home.resolve(spec.dense), spec.config, object_policies=spec.object_policies)
 
 
 def _at(home: Home, temporary: Path, output: str) -> tuple[str, Path]:
     """Put the dataset into the store and give it the name that was asked for, too."""
     sha, stored = Store(home).put(temporary, ".npz", move=True)
     wanted = home.resolve(output)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    if wanted.exists() or wanted.is_symlink():
-        wanted.unlink()
-    wanted.symlink_to(stored)
+    replace_symlink(wanted, stored)
     return sha, wanted
 
 
@@ -182,6 +192,8 @@ def _of_ours(database: GameDatabase) -> Iterator[_Game]:
             one.move_hash,
             one.move_codes.astype(np.int64),
             one.policies,
+            searched=engine_mode_of(one.engine_mode) == "mcts",
+            facts=GameFacts(one.termination_reason, one.engine_mode),
         )
 
 
@@ -201,11 +213,19 @@ def _of_others(database: GameDatabase, rules: Game) -> Iterator[_Game]:
             record.move_hash(),
             codes,
             record.policies,
+            searched=record.policies is not None,
+            facts=GameFacts(record.termination_reason, record.engine_mode),
         )
 
 
 def _add(
-    one: _Game, spec: ExportSpec, sampler: Sampler, writer: DatasetWriter, quota: int | None, tally: _Tally
+    one: _Game,
+    spec: ExportSpec,
+    sampler: Sampler,
+    writer: DatasetWriter,
+    dense: DenseWriter | None,
+    quota: int | None,
+    tally: _Tally,
 ) -> int:
     """Add one game's samples; returns how many of them are for training."""
     if one.winner is None:
@@ -223,7 +243,7 @@ def _add(
     samples = sampler.samples(one.game_id, one.codes, swap_rule=one.swap_rule, opening=one.opening, policies=policies)
     tally.used += 1
     tally.decisions += len(samples)
-    if policies is not None:
+    if one.searched:
         tally.searched_decisions += len(samples)
         tally.with_policy += int(np.count_nonzero(np.diff(samples.policy_indptr)))
     if quota is not None and len(samples) > quota:
@@ -239,4 +259,6 @@ def _add(
         samples.policy_indices,
         samples.policy_values,
     )
+    if dense is not None:
+        dense.add_game(one.facts, samples, one.codes)
     return len(samples) if split == TRAINING else 0
