@@ -21,7 +21,7 @@ def owed() -> dict[str, str]:
 
 def with_a_test() -> set[str]:
     text = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
-    return set(re.findall(r"def test_(?:[A-Z]\d+_)*?(R\d+)_", text))
+    return set(re.findall(r"def test_(?:[A-Z]\d+_)*?(R\d{1,2})_", text))
 
 
 def with_a_page_line() -> set[str]:
