@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ringrift_ops.home import project_folder
 from ringrift_ops.store import atomic_write
-from tests.bench.machine import BUSY_LOAD, Machine, commit, python_version, today
+from tests.bench.machine import BUSY_LOAD, Machine, begun, commit, python_version
 
 JSON_NAME: Final = "bench.json"
 TABLE_NAME: Final = "bench.md"
@@ -109,7 +109,7 @@ class Sheet:
             commit=self._commit,
             machine=self._machine,
             python=python_version(),
-            date=today(),
+            date=begun(),
         )
         self.rows.append(row)
         print(f"   {in_words(row)}", flush=True)
@@ -183,7 +183,9 @@ def table(rows: Sequence[Row]) -> str:
 def _machines(rows: Sequence[Row]) -> list[str]:
     seen: dict[str, list[str]] = {}
     for row in rows:
-        words = f"{row.machine.cpu}, {row.machine.cores} cores, Python {row.python}, commit {row.commit}, {row.date}"
+        words = (
+            f"{row.machine.cpu}, {row.machine.cores} cores, Python {row.python}, commit {row.commit}, {row.date[:10]}"
+        )
         parts = seen.setdefault(words, [])
         if row.part not in parts:
             parts.append(row.part)
@@ -208,7 +210,7 @@ def _part(rows: Sequence[Row], by_name: dict[str, Row]) -> list[str]:
 
 
 def _beside(row: Row, peer: Row | None) -> list[str]:
-    """The peer's cells; a peer's figure of another run (commit, day) is not comparable and is left out."""
+    """The peer's cells; a peer's figure of another run is not comparable and is left out."""
     if peer is None or peer.figure is None or row.figure is None or peer.date != row.date:
         return [row.peer or "", "", ""]
     return [peer.name, number(peer.figure), f"{row.figure / peer.figure:.2f}"]

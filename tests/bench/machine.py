@@ -23,6 +23,8 @@ BUSY_LOAD: Final = 0.25
 
 CACHE_VARIABLE: Final = "RINGRIFT_NUMBA_CACHE"
 
+_BEGUN: Final = datetime.now(UTC).isoformat(timespec="seconds")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -59,8 +61,9 @@ def python_version() -> str:
     return platform.python_version()
 
 
-def today() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d}"
+def begun() -> str:
+    """When this bench began, UTC: the same for all rows of one run, by which they are known to be of one."""
+    return _BEGUN
 
 
 def commit() -> str:

@@ -44,7 +44,9 @@ class _Line:
         self._stage(Stage.SELFPLAY, selfplay_spec(self.home, self.games, 1, 0, batch))
         self._stage(Stage.PARITY, orders.parity(batches=[str(batch)]))
         data = self._stage(Stage.EXPORT, orders.export(databases=[str(batch)], window=None, output=None))
-        training = orders.train(dataset=data["dataset"], dataset_path=data["path"], parent=None, output=None)
+        training = orders.train(
+            dataset=data["dataset"], dataset_path=data["path"], parent=None, resume_from=None, output=None
+        )
         net = self._stage(Stage.TRAIN, training.model_copy(update={"epochs": 1}))
         judging = orders.gauntlet(
             candidate=net["weights"], candidate_path=net["path"], previous=None, previous_path=None
