@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import fcntl
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import secrets
 import shlex
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +160,30 @@ class Ports:
         return cls(web, _next_free(EXECUTION_PORT, leave_out=web))
 
 
+_CLAIMED: dict[int, int] = {}
+"""Ports this process has claimed, with the open file that holds each lock until the process ends."""
+
+
+def claim(port: int) -> bool:
+    """Take a port for this process among all platforms of this machine; False when another has it.
+
+    A port is free until its server listens, seconds after it was chosen: without the claim two platforms that start
+    together choose the same one, and one talks to the other's API.
+    """
+    if port in _CLAIMED:
+        return True
+    descriptor = os.open(
+        Path(tempfile.gettempdir()) / f"ringrift-port-{port}-{os.getuid()}.lock", os.O_RDWR | os.O_CREAT
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _CLAIMED[port] = descriptor
+    return True
+
+
 def is_free(port: int) -> bool:
     """Return whether nothing listens on ``port`` of this machine."""
     for host in (LOOPBACK, "0.0.0.0"):
@@ -172,7 +198,7 @@ def is_free(port: int) -> bool:
 
 def _next_free(first: int, leave_out: int = 0) -> int:
     for port in range(first, first + PORTS_TRIED):
-        if port != leave_out and is_free(port):
+        if port != leave_out and is_free(port) and claim(port):
             return port
     raise BusyPortError(f"none of the ports {first} to {first + PORTS_TRIED - 1} is free: stop what listens there")
 
