@@ -34,7 +34,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the first step.")] = None,
     family: Annotated[str | None, typer.Option("--family", help="sparse or convolutional.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Weights file; else the store only.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Link to the weights in the store.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
     verbose: o.Verbose = False,

@@ -19,7 +19,7 @@ from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.recording import record_weights
 from ringrift_ops.stages.specs import Stage, TrainResult, TrainSpec
-from ringrift_ops.store import Store, atomic_write
+from ringrift_ops.store import Store, atomic_write, replace_symlink
 
 SPEC_NAME = "spec.json"
 """What is trained, beside its checkpoint."""
@@ -102,6 +102,8 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
         progress=show,
     )
     sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
+    if spec.output is not None:
+        replace_symlink(home.resolve(spec.output), path)
     result = TrainResult(
         weights=sha,
         path=str(home.relative(path)),

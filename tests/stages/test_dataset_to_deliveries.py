@@ -41,7 +41,7 @@ from ringrift_ops.stages.specs import (
 from ringrift_ops.store import DamagedObjectError, Store, sha256_file
 from tests.stages.conftest import COMMON, CONFIG, Made, changed, gauntlet_spec, selfplay_spec, spec_file
 
-LONG = {"epochs": 10, "checkpoint_every_steps": 5}
+LONG = {"epochs": 6, "checkpoint_every_steps": 5}
 """A training that lasts long enough to be killed in the middle."""
 
 
@@ -116,6 +116,12 @@ def test_F2_a_net_says_what_it_was_made_from(made: Made) -> None:
     assert (header.dataset, header.parent, header.config) == (made.exported.dataset, "", CONFIG)
     assert TrainSpec.model_validate_json(header.train_spec) == made.train
     assert made.trained.samples > 0
+
+
+def test_a_training_names_its_net_as_asked_and_the_store_keeps_it(made: Made, house: Home, tmp_path: Path) -> None:
+    trained = train.run(changed(made.train, output=str(tmp_path / "net.safetensors")), silent)
+    assert sha256_file(tmp_path / "net.safetensors") == trained.weights
+    assert (tmp_path / "net.safetensors").resolve() == house.resolve(trained.path)
 
 
 def test_F2_a_child_starts_where_its_parent_stopped(made: Made, house: Home) -> None:

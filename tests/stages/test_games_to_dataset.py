@@ -7,9 +7,11 @@ from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip
 import json
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -25,11 +27,11 @@ from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, open_dataset
 from ringrift_ops.rules.layout import PHASE_NAMES
-from ringrift_ops.stages import export, parity, selfplay
+from ringrift_ops.stages import export, parity, selfplay, train
 from ringrift_ops.stages.export import LostTargetsError, NoPassedGamesError
-from ringrift_ops.stages.heartbeat import Heartbeat, silent
+from ringrift_ops.stages.heartbeat import Heartbeat, last_heartbeat, silent
 from ringrift_ops.store import WriteError, sha256_file
-from tests.stages.conftest import CONFIG, GAMES, Made, changed, export_spec, parity_spec, selfplay_spec
+from tests.stages.conftest import CONFIG, GAMES, Made, changed, export_spec, parity_spec, selfplay_spec, spec_file
 
 
 def statement(path: Path, sql: str) -> None:
@@ -68,6 +70,36 @@ def test_same_spec_plays_the_same_games_and_a_finished_batch_is_not_played_again
         selfplay.run(changed(made.selfplay, games=GAMES + 1), silent)
     house.resolve(made.played.path).unlink()
     assert selfplay.run(made.selfplay, silent).batch == made.played.batch
+
+
+@pytest.mark.parametrize("player", ["heuristic", "convolutional net"])
+def test_a_killed_selfplay_goes_on_and_no_game_is_lost_or_repeated(
+    made: Made, house: Home, tmp_path: Path, player: str
+) -> None:
+    spec = selfplay_spec(games=150, seed=31)
+    if player == "convolutional net":
+        net = train.run(changed(made.train, family="convolutional", sizes={"blocks": 1, "channels": 8}), silent)
+        spec = changed(
+            spec, games=140, player="net", weights=net.weights, search={"simulations": 2, "temperature": 0.8}
+        )
+    heartbeat = tmp_path / "heartbeat.jsonl"
+    command = ["-m", "ringrift_ops.cli", "selfplay", "--spec", str(spec_file(tmp_path, spec))]
+    process = subprocess.Popen([sys.executable, *command, "--heartbeat", str(heartbeat)], stdout=subprocess.DEVNULL)
+    while process.poll() is None and ((beat := last_heartbeat(heartbeat)) is None or beat.done == 0):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not selfplay.batch_path(house, spec).exists()
+
+    beats: list[Heartbeat] = []
+    played = selfplay.run(spec, beats.append)
+    assert played.games == spec.games
+    with GameDatabase(house.resolve(played.path), CONFIG) as database:
+        assert len(set(database.game_ids())) == spec.games
+        assert database.verify() == played.batch
+    if player == "heuristic":
+        house.resolve(played.path).unlink()
+        assert selfplay.run(spec, silent).batch == played.batch, "as if it had never been killed"
 
 
 def test_R68_moves_are_recorded_in_the_games_real_phases(made: Made) -> None:
