@@ -30,7 +30,6 @@ from ringrift_ops.rules.layout import PHASE_NAMES
 from ringrift_ops.stages import export, parity, selfplay, train
 from ringrift_ops.stages.export import LostTargetsError, NoPassedGamesError
 from ringrift_ops.stages.heartbeat import Heartbeat, last_heartbeat, silent
-from ringrift_ops.stages.specs import SearchSettings
 from ringrift_ops.store import WriteError, sha256_file
 from tests.stages.conftest import CONFIG, GAMES, Made, changed, export_spec, parity_spec, selfplay_spec, spec_file
 
