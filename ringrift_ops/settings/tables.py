@@ -264,6 +264,7 @@ QUICK = ProfileRow(
     first_simulations=0,
     games=1_600,
     simulations=48,
+    c_puct=2.5,
     first_temperature=0.5,
     temperature=0.8,
     temperature_plies=10_000,

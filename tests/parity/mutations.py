@@ -221,11 +221,11 @@ TYPESCRIPT = (
 
 PYTHON = (
     Mutation(
-        "landing on a marker costs the seat to move",
+        "landing on a marker is credited to another seat",
         "4.2 step 3",
         "rules/movement.py",
         "s[S_ELIMINATED + owner_of(word) - 1] += 1",
-        "s[S_ELIMINATED + s[S_PLAYER] % G[H_PLAYERS]] += 1",
+        "s[S_ELIMINATED + owner_of(word) % 2] += 1",
     ),
     Mutation(
         "captured ring does not lengthen a pure stack's cap",
