@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ringrift_ops.rules.compile import jit  # isort: skip  (sets the cache folder before numba loads)
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip  (sets the cache folder before numba loads)
 
 import numpy as np
 import numpy.typing as npt
 
 from ringrift_ops.network.policy import policy_index
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.game import game
 from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_PLAYER
 from ringrift_ops.rules.playout import random_below
@@ -27,7 +28,7 @@ class Probe(NamedTuple):
     indices: npt.NDArray[np.int32]  # [total] policy indices of all moves
 
 
-@jit
+@jit_allocating
 def _collect(G, start, seed, every, states, moves, counts, zero):
     """Every so many positions with a choice; lists longer than the buffer are passed over."""
     rng = np.array([seed], dtype=np.uint64)
@@ -36,12 +37,12 @@ def _collect(G, start, seed, every, states, moves, counts, zero):
     k, seen = 0, 0
     while k < states.shape[0]:
         if s[S_COMPLETED]:
-            s[:] = start
+            copy_state(s, start)
         n = legal_moves(G, s, buffer, zero)
         if 1 < n <= moves.shape[1]:
             seen += 1
             if seen % every == 0:
-                states[k] = s
+                copy_state(states[k], s)
                 moves[k, :n] = buffer[:n]
                 counts[k] = n
                 k += 1

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ringrift_ops.rules.compile import jit  # isort: skip  (sets the cache folder before numba loads)
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip  (sets the cache folder before numba loads)
 
 import math
 
@@ -170,7 +170,7 @@ def flatten(G: Any, sizes: Mapping[str, int], tensors: Mapping[str, npt.NDArray[
     return flat
 
 
-@jit
+@jit_allocating
 def new_scratch(G, parameters):
     """Buffers of one evaluation at a time: (features int32, floats float32, head uint8)."""
     floats = np.int64(parameters[P_HIDDEN] + parameters[P_DENSE] + parameters[P_POLICY])
@@ -309,7 +309,7 @@ def evaluate(G, s, parameters, moves, n, scratch, values, logits, zero):
     _logits(G, s, parameters, moves, n, scratch[1], logits)
 
 
-@jit
+@jit_allocating
 def evaluate_states(G, states, parameters, moves, counts, values, logits, zero):
     """``evaluate`` for a batch: states int64 [B, words], moves int64 [B, M], counts int64 [B].
 

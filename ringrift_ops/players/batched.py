@@ -8,7 +8,7 @@ differently in batches of another size: its games follow their seed up to that r
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +32,7 @@ from ringrift_ops.players.tree import (
     new_tree,
     plant,
 )
+from ringrift_ops.rules.bits import copy_state
 from ringrift_ops.rules.boards import H_PLAYERS
 from ringrift_ops.rules.game import Game
 from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_PLAYER
@@ -115,7 +116,7 @@ def _evaluate(network: Network | None, config: str) -> Evaluate:
 # --- what is compiled: the same step in many trees ------------------------------------------------
 
 
-@jit
+@jit_allocating
 def _tree_of(trees, lane):
     return Tree(
         trees.states[lane],
@@ -130,14 +131,14 @@ def _tree_of(trees, lane):
     )
 
 
-@jit
+@jit_allocating
 def _begin_search(s, trees, lane, player, rng):
     """Plant a tree; returns whether the move will be a uniform one (drawn first, as ``play.py`` does)."""
     plant(_tree_of(trees, lane), s)
     return player[F_UNIFORM] > 0.0 and random_unit(rng) < player[F_UNIFORM]
 
 
-@jit
+@jit_allocating
 def _descend_all(G, trees, lanes, c_puct, leaves, states, moves, counts, zero):
     """To a leaf in each of the trees ``lanes``: its node, position, legal moves; none if the game is over there."""
     for i in range(lanes.size):
@@ -145,10 +146,10 @@ def _descend_all(G, trees, lanes, c_puct, leaves, states, moves, counts, zero):
         leaf, n = descend(G, tree, c_puct[i], moves[i], zero)
         leaves[i] = leaf
         counts[i] = n
-        states[i, :] = tree.states[leaf]
+        copy_state(states[i], tree.states[leaf])
 
 
-@jit
+@jit_allocating
 def _absorb_all(G, trees, lanes, leaves, moves, counts, values, logits):
     """Expand the leaves and back their values up."""
     for i in range(lanes.size):
@@ -161,12 +162,12 @@ def _absorb_all(G, trees, lanes, leaves, moves, counts, values, logits):
         back_up(tree, leaf, values[i], G[H_PLAYERS])
 
 
-@jit
+@jit_allocating
 def _noise(trees, lane, fraction, rng):
     add_root_noise(_tree_of(trees, lane), fraction, rng)
 
 
-@jit
+@jit_allocating
 def _end_search(G, s, trees, lane, player, ply, policies, uniform, moves, rng, zero):
     """The move of a finished search, its policy recorded."""
     n = legal_moves(G, s, moves, zero)
@@ -177,7 +178,7 @@ def _end_search(G, s, trees, lane, player, ply, policies, uniform, moves, rng, z
 def _children(G, s, moves, n, children, over, values, scratch, zero):
     """Positions after each of ``moves[:n]``; where the game is over there, its values."""
     for i in range(n):
-        children[i, :] = s
+        copy_state(children[i], s)
         apply_move(G, children[i], moves[i], scratch, zero)
         over[i] = children[i, S_COMPLETED]
         if over[i]:

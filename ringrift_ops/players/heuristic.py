@@ -8,7 +8,7 @@ where the player goes on. A single legal move is played without looking.
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip
 
 from dataclasses import dataclass
 from typing import Final
@@ -122,7 +122,7 @@ def choose(G, s, moves, n, how, rng, values, child, scratch, zero):
     return moves[pick_best(values, n, rng)]
 
 
-@jit
+@jit_allocating
 def play_games(G, start, styles, seats, seeds, openings, record, lengths, winners, kinds, zero):
     """Play games from ``start`` to their end or until ``record`` is full.
 

@@ -9,7 +9,7 @@ an unvisited child taken as the parent's value minus ``FPU_REDUCTION``.
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip
 
 from typing import NamedTuple
 
@@ -216,7 +216,7 @@ def _gamma(rng, shape):
             return boost * d * v
 
 
-@jit
+@jit_allocating
 def add_root_noise(tree, fraction, rng):
     """Mix Dirichlet noise into the root's priors."""
     first, n = tree.nodes[0, N_FIRST], tree.nodes[0, N_EDGES]

@@ -357,5 +357,5 @@ def bit_index(bit):
 
 @jit
 def opposite(G, direction):
-    n = G[H_DIRECTIONS]
-    return (direction + n // 2) % n
+    half = G[H_DIRECTIONS] >> 1
+    return direction + half if direction < half else direction - half

@@ -50,9 +50,13 @@ if TYPE_CHECKING:
         """Compile in nopython mode; cached on disk where Python calls it, copied into compiled callers."""
         return function
 
+    def jit_allocating(function: F) -> F:
+        """As ``jit``, for a function that makes arrays or returns them; all others do without counted references."""
+        return function
+
     def jit_once(function: F) -> F:
         """As ``jit``, but compiled callers call the one machine code instead of copying it."""
         return function
 
 else:
-    from ringrift_ops.rules.dispatch import jit, jit_once  # noqa: F401
+    from ringrift_ops.rules.dispatch import jit, jit_allocating, jit_once  # noqa: F401

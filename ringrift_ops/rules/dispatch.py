@@ -9,6 +9,10 @@ time. Here a function has two forms:
   cached, because the entry that it ends up in is optimised as a whole. Literal arguments do not
   make forms of their own.
 
+References to arrays are counted, by atomic instructions that were a third of a random play-out,
+only in ``jit_allocating`` functions: any other works on arrays that its caller keeps. It can
+neither make an array (Numba refuses: "NRT required but not enabled") nor return one (refused here).
+
 A ``jit_once`` function has the entry only. Compiled callers call its machine code by a symbol;
 their own cached code names that symbol, and loading it loads the callee first.
 
@@ -29,7 +33,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import sigutils, types, typing
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher
@@ -56,7 +60,33 @@ class _CopyPipeline(CompilerBase):
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
-class _CopyCompiler(_FunctionCompiler):
+class _Compiler(_FunctionCompiler):
+    """Refuses a function without counted references that returns an array or calls one that does."""
+
+    def _compile_core(self, args, return_type):
+        made = super()._compile_core(args, return_type)
+        if not self.targetoptions["_nrt"]:
+            kinds, calls = made.type_annotation.typemap, made.type_annotation.calltypes
+            results = [signature.return_type for call, signature in calls.items() if _calls_compiled(call, kinds)]
+            if any(_holds_array(kind) for kind in (made.signature.return_type, *results)):
+                raise TypeError(
+                    f"{self.py_func.__qualname__} returns an array or calls a compiled function that does: "
+                    "decorate it with jit_allocating, whose references are counted"
+                )
+        return made
+
+
+def _calls_compiled(call, kinds) -> bool:
+    return getattr(call, "op", None) == "call" and isinstance(kinds[call.func.name], types.Dispatcher)
+
+
+def _holds_array(kind) -> bool:
+    if isinstance(kind, types.BaseTuple):
+        return any(_holds_array(one) for one in kind)
+    return isinstance(kind, types.Array)
+
+
+class _CopyCompiler(_Compiler):
     def _customize_flags(self, flags):
         flags.no_compile = True
         flags.no_cpython_wrapper = True
@@ -69,6 +99,7 @@ class RulesDispatcher(CPUDispatcher):
     def __init__(self, py_func, local_types=None, targetoptions=None):
         super().__init__(py_func, local_types, targetoptions)
         self.copies: dict[tuple[types.Type, ...], Any] = {}
+        self._compiler = _Compiler(py_func, self.targetdescr, self.targetoptions, self.locals, Compiler)
         self._copier = _CopyCompiler(py_func, self.targetdescr, self.targetoptions, self.locals, _CopyPipeline)
 
     def get_call_template(self, args, kws):
@@ -97,6 +128,7 @@ class OnceDispatcher(RulesDispatcher):
     """A function whose machine code exists once and is called by symbol."""
 
     def add_overload(self, cres):
+        """Take an entry and publish its symbol."""
         super().add_overload(cres)
         address = cres.library.get_pointer_to_function(cres.fndesc.llvm_func_name)
         llvm.add_symbol(self._symbol(cres.signature.args), address)
@@ -135,13 +167,14 @@ def load_function(module: str, name: str, args: tuple[types.Type, ...]) -> None:
     getattr(importlib.import_module(module), name).compile(args)
 
 
-def _decorate(dispatcher, function):
+def _decorate(dispatcher, counting, function):
     if numba.config.DISABLE_JIT:
         return function
-    made = dispatcher(function, targetoptions=dict(OPTIONS))
+    made = dispatcher(function, targetoptions=OPTIONS | {"_nrt": counting})
     made.enable_caching()
     return made
 
 
-jit = functools.partial(_decorate, RulesDispatcher)
-jit_once = functools.partial(_decorate, OnceDispatcher)
+jit = functools.partial(_decorate, RulesDispatcher, False)
+jit_allocating = functools.partial(_decorate, RulesDispatcher, True)
+jit_once = functools.partial(_decorate, OnceDispatcher, False)

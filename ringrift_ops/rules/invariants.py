@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip
 
 from dataclasses import dataclass
 from typing import Final
@@ -140,7 +140,7 @@ def _broken_cells(G, s, zero):
     return _FINE
 
 
-@jit
+@jit_allocating
 def _broken_counts(G, s, zero):
     """Counters against bitboards and rings."""
     words = G[H_WORDS]
@@ -201,7 +201,7 @@ def progress(G, s):
     return total
 
 
-@jit
+@jit_allocating
 def _broken_list(s, moves, n):
     """The legal list: not empty unless the game is over, no move twice (regions and windows included)."""
     if s[S_COMPLETED]:
@@ -217,7 +217,7 @@ def _broken_list(s, moves, n):
     return _FINE
 
 
-@jit
+@jit_allocating
 def check_random_games(G, start, seeds, max_moves, every, zero):
     """Play one uniform game per seed (uint64 [games]) and check every ``every``-th position and all ends.
 

@@ -7,7 +7,7 @@ from ringrift_ops.rules.compile import jit  # isort: skip
 
 import numpy as np
 
-from ringrift_ops.rules.bits import bit_index, both, either, empty, has, load, opposite, shift, single, without
+from ringrift_ops.rules.bits import bit_index, both, either, empty, has, load, shift, single, without
 from ringrift_ops.rules.boards import (
     H_BOARD,
     H_CELL,
@@ -50,11 +50,10 @@ def _alive_on(G, s, cell, word, p):
 
 @jit
 def _stacks_by_cap(G, s, zero):
-    """All stacks, and those with cap at most 1, 2, 3."""
-    one, two, three, stacks = zero, zero, zero, zero
+    """Stacks with cap at most 1, 2, 3."""
+    one, two, three = zero, zero, zero
     for i in range(G[H_PLAYERS]):
         start = S_CONTROL + i * G[H_WORDS]
-        stacks = either(stacks, load(s, start, zero))
         for w in range(G[H_WORDS]):
             rest = s[start + w]
             while rest != 0:
@@ -70,29 +69,40 @@ def _stacks_by_cap(G, s, zero):
                     two = either(two, here)
                 if cap < 2:
                     one = either(one, here)
-    return stacks, one, two, three
+    return one, two, three
 
 
 @jit
-def _alive_sets(G, free, one, two, three, zero):
-    """Cells where a stack of height and cap 1, 2 or 3 could move or capture (App. C shortcuts).
-
-    Per direction, with f_k = cells whose next k cells are free: a step needs f_h; a capture over the
-    stack at distance k needs the cells after it free up to distance max(k + 1, h).
-    """
-    alive1, alive2, alive3 = zero, zero, zero
+def _step_sets(G, free, zero):
+    """Cells where a stack of height 1, 2 or 3 has a step: the next h cells of a direction are free."""
+    step1, step2, step3 = zero, zero, zero
     for d in range(G[H_DIRECTIONS]):
-        back = opposite(G, d)
-        free1 = shift(G, back, free)
-        free2 = shift(G, back, both(free, free1))
-        free3 = shift(G, back, both(free, free2))
-        alive1 = either(alive1, either(free1, shift(G, back, both(one, free1))))
-        over = shift(G, back, both(two, free1))
-        alive2 = either(alive2, either(free2, either(over, shift(G, back, both(free, over)))))
-        beyond = shift(G, back, both(free, shift(G, back, both(three, free1))))
-        alive3 = either(alive3, either(free3, shift(G, back, both(three, free2))))
-        alive3 = either(alive3, either(beyond, shift(G, back, both(free, beyond))))
-    return alive1, alive2, alive3
+        free1 = shift(G, d, free)
+        free2 = shift(G, d, both(free, free1))
+        step1 = either(step1, free1)
+        step2 = either(step2, free2)
+        step3 = either(step3, shift(G, d, both(free, free2)))
+    return step1, step2, step3
+
+
+@jit
+def _capture_sets(G, s, free, zero):
+    """Cells where a stack of height and cap 1, 2 or 3 has a capture (App. C shortcuts).
+
+    One over the stack at distance k needs the cells after it free up to distance max(k + 1, h).
+    """
+    one, two, three = _stacks_by_cap(G, s, zero)
+    over1, over2, over3 = zero, zero, zero
+    for d in range(G[H_DIRECTIONS]):
+        free1 = shift(G, d, free)
+        free2 = shift(G, d, both(free, free1))
+        over1 = either(over1, shift(G, d, both(one, free1)))
+        near = shift(G, d, both(two, free1))
+        over2 = either(over2, either(near, shift(G, d, both(free, near))))
+        beyond = shift(G, d, both(free, shift(G, d, both(three, free1))))
+        over3 = either(over3, shift(G, d, both(three, free2)))
+        over3 = either(over3, either(beyond, shift(G, d, both(free, beyond))))
+    return over1, over2, over3
 
 
 @jit
@@ -104,14 +114,19 @@ def placement_sets(G, s, p, zero):
     limit = _placement_limit(G, s, p)
     if limit < 1:
         return zero, zero, zero
-    stacks, cap1, cap2, cap3 = _stacks_by_cap(G, s, zero)
-    collapsed, markers = zero, zero
+    stacks, collapsed, markers = zero, zero, zero
     for i in range(G[H_PLAYERS]):
+        stacks = either(stacks, load(s, S_CONTROL + i * G[H_WORDS], zero))
         collapsed = either(collapsed, load(s, G[H_COLLAPSED] + i * G[H_WORDS], zero))
         markers = either(markers, load(s, G[H_MARKERS] + i * G[H_WORDS], zero))
     free = without(load(G, G[H_BOARD], zero), either(stacks, collapsed))
-    alive1, alive2, alive3 = _alive_sets(G, free, cap1, cap2, cap3, zero)
-    one = both(alive1, without(free, markers))
+    bare = without(free, markers)
+    step1, step2, step3 = _step_sets(G, free, zero)
+    alive1, alive2, alive3 = step1, step2, step3
+    if not empty(without(bare, step1 if limit == 1 else (step2 if limit == 2 else step3))):
+        over1, over2, over3 = _capture_sets(G, s, free, zero)
+        alive1, alive2, alive3 = either(step1, over1), either(step2, over2), either(step3, over3)
+    one = both(alive1, bare)
     two = both(one, alive2) if limit > 1 else zero
     three = both(one, alive3) if limit > 2 else zero
     for i in range(G[H_PLAYERS]):
@@ -122,7 +137,10 @@ def placement_sets(G, s, p, zero):
                 bit = rest & -rest
                 rest ^= bit
                 cell = w * 64 + bit_index(bit)
-                if _alive_on(G, s, cell, s[G[H_CELL] + cell], p):
+                word = s[G[H_CELL] + cell]
+                height = height_of(word) + 1
+                steps = (height == 2 and has(step2, cell)) or (height == 3 and has(step3, cell))
+                if steps or _alive_on(G, s, cell, word, p):
                     one = either(one, single(cell, zero))
     return one, two, three
 

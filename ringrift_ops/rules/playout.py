@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit, jit_allocating  # isort: skip
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def play_randomly(G, s, rng, moves, max_moves, zero):
     return made
 
 
-@jit
+@jit_allocating
 def random_games(G, start, games, seed, max_moves, moves, zero):
     """Play ``games`` games from ``start``; return (steps, wins per seat int64 [5], seat 0 = none)."""
     rng = np.array([seed], dtype=np.uint64)
@@ -111,7 +111,7 @@ def random_games(G, start, games, seed, max_moves, moves, zero):
     return steps, wins
 
 
-@jit
+@jit_allocating
 def random_game(G, start, seed, record, moves, zero):
     """One random game; writes its move codes to ``record`` (int64 [max moves]); returns the count."""
     rng = np.array([seed], dtype=np.uint64)

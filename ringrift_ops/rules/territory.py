@@ -8,6 +8,7 @@ from ringrift_ops.rules.compile import jit  # isort: skip
 from ringrift_ops.rules.bits import both, count, either, empty, load, lowest, same, shift, single, without
 from ringrift_ops.rules.boards import (
     H_BOARD,
+    H_CENTRE,
     H_COLLAPSED,
     H_MARKERS,
     H_PLAYERS,
@@ -52,12 +53,16 @@ def passable(G, s, colour, zero):
 def component(G, seed, cells):
     """The connected component (territory adjacency) of ``cells`` that contains the set ``seed``."""
     grown = seed
-    while True:
+    half = G[H_TERRITORY_DIRECTIONS] >> 1
+    while not same(grown, cells):
         before = grown
-        for i in range(G[H_TERRITORY_DIRECTIONS]):
-            grown = either(grown, both(cells, shift(G, G[G[H_TERRITORY_AXES] + i], grown)))
+        for i in range(half):
+            there = shift(G, G[G[H_TERRITORY_AXES] + i], grown)
+            back = shift(G, G[G[H_TERRITORY_AXES] + half + i], grown)
+            grown = either(grown, both(cells, either(there, back)))
         if same(before, grown):
-            return grown
+            break
+    return grown
 
 
 @jit
@@ -101,13 +106,19 @@ def _found_before(G, s, colour, region, zero):
 
 
 @jit
-def _add_regions_of(G, s, colour, active, moves, n, stop_at_first, zero):
-    cells = passable(G, s, colour, zero)
+def _one_piece(G, cells, zero):
+    """Whether a set of cells is connected; a flood from the middle of the board needs the fewest steps."""
+    middle = both(cells, load(G, G[H_CENTRE], zero))
+    if empty(middle):
+        middle = cells
+    return empty(middle) or same(component(G, single(lowest(middle), zero), cells), cells)
+
+
+@jit
+def _add_regions_of(G, s, colour, cells, active, moves, n, stop_at_first, zero):
     rest = cells
     while not empty(rest):
         region = component(G, single(lowest(rest), zero), cells)
-        if same(region, cells):
-            return n  # one piece: nothing can stand outside it and pay
         rest = without(rest, region)
         seats = _controllers_in(G, s, region, zero)
         candidate = seats < active if colour > 0 else (seats == 1 and active > 1)
@@ -121,21 +132,32 @@ def _add_regions_of(G, s, colour, active, moves, n, stop_at_first, zero):
 
 @jit
 def add_regions(G, s, moves, n, stop_at_first, zero):
-    """choose_territory_option for every processable region; with ``stop_at_first`` only whether."""
+    """choose_territory_option for every processable region; with ``stop_at_first`` only whether.
+
+    Where the cells of a colour are one piece, that holds every stack: nothing outside it can pay.
+    For colour 0 too, then: whatever else becomes passable holds no stack, so no single controller.
+    """
     active, markers = 0, 0
     for i in range(G[H_PLAYERS]):
         active += 1 if s[S_ON_BOARD + i] > 0 else 0
         markers += s[S_MARKER_COUNT + i]
     if active == 0:
         return n
-    found = n
+    found, whole = n, False
     if markers > 0:
         for colour in range(1, G[H_PLAYERS] + 1):
             if s[S_MARKER_COUNT + colour - 1] > 0:
-                found = _add_regions_of(G, s, colour, active, moves, found, stop_at_first, zero)
+                cells = passable(G, s, colour, zero)
+                if _one_piece(G, cells, zero):
+                    whole = True
+                    continue
+                found = _add_regions_of(G, s, colour, cells, active, moves, found, stop_at_first, zero)
                 if stop_at_first and found > n:
                     return found
-    return _add_regions_of(G, s, 0, active, moves, found, stop_at_first, zero)
+    cells = passable(G, s, 0, zero)
+    if whole or _one_piece(G, cells, zero):
+        return found
+    return _add_regions_of(G, s, 0, cells, active, moves, found, stop_at_first, zero)
 
 
 @jit

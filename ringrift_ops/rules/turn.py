@@ -211,7 +211,7 @@ def _end_turn(G, s, zero):
     p = s[S_PLAYER]
     q = p
     for _ in range(G[H_PLAYERS]):
-        q = q % G[H_PLAYERS] + 1
+        q = q + 1 if q < G[H_PLAYERS] else 1
         if has_rings(s, q):
             break
     if q != p:

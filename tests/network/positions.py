@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringrift_ops.rules.compile import jit  # isort: skip
+from ringrift_ops.rules.compile import jit_allocating  # isort: skip
 
 from functools import cache
 
@@ -19,7 +19,7 @@ LARGE = ("square19_2p", "square19_3p", "square19_4p", "hexagonal_2p", "hexagonal
 CONFIGS = SMALL + LARGE
 
 
-@jit
+@jit_allocating
 def _collect(G, start, seed, every, states, zero):  # type: ignore[no-untyped-def]  # compiled
     """Positions with a choice out of random games, every so many of them; the index of the first ply of each game."""
     rng = np.array([seed], dtype=np.uint64)

@@ -107,6 +107,55 @@ def test_a_literal_argument_makes_no_form_of_its_own(copied: Path) -> None:
     assert _run(copied, script, cache="other").split() == ["1", "0"]
 
 
+COUNTED = '''"""References that are counted, or not."""
+
+import sys
+
+import numpy as np
+
+from ringrift_ops.rules.compile import jit, jit_allocating
+
+
+@jit_allocating
+def part(a):
+    """An array, so counted."""
+    return a[1:]
+
+
+@jit_allocating
+def counted(a):
+    """Calls what returns an array."""
+    return part(a)[0]
+
+
+@jit
+def uncounted(a):
+    """Uses an array of its caller's."""
+    return a[1:][0]
+
+
+@jit
+def refused(a):
+    """Would never give its reference back."""
+    return part(a)[0]
+
+
+numbers = np.arange(3)
+for _ in range(5):
+    counted(numbers), uncounted(numbers), part(numbers)
+print(sys.getrefcount(numbers))
+refused(numbers)
+'''
+
+
+def test_no_reference_to_an_array_is_lost_and_what_would_lose_one_is_refused(copied: Path) -> None:
+    (copied / "ringrift_ops" / "rules" / "counted.py").write_text(COUNTED)
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        _run(copied, "import ringrift_ops.rules.counted")
+    assert raised.value.stdout.split() == ["2"]
+    assert "refused returns an array or calls a compiled function that does" in raised.value.stderr
+
+
 def test_the_digest_covers_every_compiled_room(copied: Path) -> None:
     package = copied / "ringrift_ops"
     seen = {source_digest(package)}
