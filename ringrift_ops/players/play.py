@@ -20,7 +20,6 @@ from ringrift_ops.players.heuristic import choose
 from ringrift_ops.players.search import HEURISTIC_EVALUATOR, SPARSE_EVALUATOR, search
 from ringrift_ops.players.tree import E_VISITS, N_EDGES, N_FIRST, choose_root_edge, final_values
 from ringrift_ops.rules.bits import copy_state
-from ringrift_ops.rules.boards import H_PLAYERS
 from ringrift_ops.rules.layout import MOVE_BUFFER, S_COMPLETED, S_PLAYER
 from ringrift_ops.rules.playout import next_random, random_below, random_unit
 from ringrift_ops.rules.turn import apply_move, legal_moves
@@ -260,10 +259,3 @@ def seed_generator(rng, seed):
     """Start the generator for one game; nearby seeds give unrelated streams."""
     rng[0] = seed
     next_random(rng)
-
-
-@jit
-def seats_of_rotation(G, candidate_seat, seats):
-    """Player 0 (the candidate) in ``candidate_seat`` (1..n), player 1 in all others."""
-    for i in range(G[H_PLAYERS]):
-        seats[i] = 0 if i == candidate_seat - 1 else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ringrift_ops.rules.compile import jit  # isort: skip
 
-from ringrift_ops.rules.bits import both, count, either, empty, load, lowest, same, shift, single, without
+from ringrift_ops.rules.bits import both, either, empty, load, lowest, same, shift, single, without
 from ringrift_ops.rules.boards import (
     H_BOARD,
     H_CENTRE,
@@ -204,9 +204,3 @@ def claim(G, s, seed, colour, p, zero):
             s[S_ELIMINATED + p - 1] += height_of(word)
             without_top(G, s, word, height_of(word))
         collapse(G, s, cell, p)
-
-
-@jit
-def region_size(G, s, seed, colour, zero):
-    """Number of cells of a region."""
-    return count(region_cells(G, s, seed, colour, zero))
