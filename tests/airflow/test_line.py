@@ -51,6 +51,10 @@ def runs(platform: Platform, config: str) -> list[dict[str, Any]]:
     return platform.api.runs(config)
 
 
+def backfills(platform: Platform, config: str) -> list[dict[str, Any]]:
+    return list(platform.api.get("/backfills", dag_id=config)["backfills"])
+
+
 def generations(platform: Platform, config: str) -> list[Generation]:
     """Return the config's generations in the order in which they had their turn."""
     found = [one for one in platform.ledger.generations(config) if one.number is not None]
@@ -108,6 +112,8 @@ def test_a_backfill_makes_one_generation_per_date_and_repeating_it_changes_nothi
     assert [one.logical_date.date().day for one in made if one.logical_date] == [1, 2]
     before = [platform.ledger.stage_runs(one.id) for one in made]
 
+    # Airflow looks every 30 s whether a backfill is over, and refuses a second one of the DAG until then.
+    until("Airflow has closed the backfill", 90, lambda: all(one["completed_at"] for one in backfills(platform, config)))
     sourced(platform, f"{command} --reprocess-behavior completed")
     until("they run again", 60, lambda: any(run["state"] in ("queued", "running") for run in runs(platform, config)))
     for run in runs(platform, config):
