@@ -90,7 +90,7 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
 
     Raises :class:`~ringrift_ops.cli.options.OptionConflictError` when they hold several.
     """
-    if config is not None or board is not None:
+    if config is not None or board is not None or players is not None:
         return o.config_of(config, board, players)
     from ringrift_ops.games.reader import GameDatabase
 

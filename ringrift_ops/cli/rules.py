@@ -143,7 +143,7 @@ def check(
     from ringrift_ops.rules.invariants import Campaign, check_games
     from ringrift_ops.settings import CONFIGS
 
-    named = config is not None or board is not None
+    named = config is not None or board is not None or players is not None
     keys = [o.config_of(config, board, players)] if named else list(CONFIGS)
     campaigns: list[Campaign] = []
     for key in keys:

@@ -185,7 +185,7 @@ class ProfileRow(Row):
     window_slope: float = Field(default=0.4, gt=0.0, le=1.0, description="g of the window")
     train_rows_per_new_row: float = Field(default=4.0, gt=0.0, description="what a new row adds to the train bucket")
     split_ratio: float = Field(default=0.9, gt=0.0, lt=1.0, description="share of games in the training split")
-    max_samples: int | None = Field(default=None, description="of a dataset, uniform over games; None = all")
+    max_samples: int | None = Field(default=None, gt=0, description="of a dataset, uniform over games; None = all")
 
     family: Family
     device: str
