@@ -85,8 +85,8 @@ def spec_of(
     Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one.
     """
     from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
     from ringrift_ops.store import sha256_file
 
     if data is None:
@@ -97,7 +97,7 @@ def spec_of(
     if seed is None and checkpoint is not None:
         seed = seed_beside(checkpoint)
     parent = None if init_from is None else net_named(init_from, key, "--init-from").sha
-    order = Order.of(settings, key, profile, o.seed_of(seed))
+    order = Order.outside(settings, key, profile, o.seed_of(seed))
     planned = order.train(
         dataset=sha256_file(path),
         dataset_path=str(path),

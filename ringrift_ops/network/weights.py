@@ -30,6 +30,7 @@ from ringrift_ops.network.golden import golden_digest
 from ringrift_ops.network.policy import POLICY_ENCODING
 from ringrift_ops.network.shapes import Family, random_tensors, tensor_shapes
 from ringrift_ops.rules.game import game
+from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.store import atomic_write
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ Floats = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 FORMAT: Final = "ringrift-weights-1"
-RULES_VERSION: Final = "1"
-"""Of the rule book the net was trained under; both engines speak of themselves by the same number."""
-
 SUFFIX: Final = ".safetensors"
 LARGEST_HEADER: Final = 16 << 20
 

@@ -73,7 +73,7 @@ class SearchSettings(Asked):
 class SelfplaySpec(StageSpec):
     shard: int = Field(ge=0)
     games: int = Field(gt=0)
-    max_moves: int = Field(gt=0)
+    max_moves: int = Field(ge=5, description="cap per game; RingRift completes no game with fewer moves than five")
     player: Literal["random", "heuristic", "net"]
     weights: Sha256 | None = Field(description="net of every seat; None unless player is net")
     search: SearchSettings
@@ -246,3 +246,26 @@ class Delivery(Frozen):
 class DistributeResult(Frozen):
     weights: Sha256
     deliveries: list[Delivery]
+
+
+SPECS: dict[Stage, type[StageSpec]] = {
+    Stage.SELFPLAY: SelfplaySpec,
+    Stage.PARITY: ParitySpec,
+    Stage.EXPORT: ExportSpec,
+    Stage.TRAIN: TrainSpec,
+    Stage.GAUNTLET: GauntletSpec,
+    Stage.PROMOTE: PromoteSpec,
+    Stage.DISTRIBUTE: DistributeSpec,
+}
+"""What each stage is asked."""
+
+RESULTS: dict[Stage, type[Frozen]] = {
+    Stage.SELFPLAY: SelfplayResult,
+    Stage.PARITY: ParityResult,
+    Stage.EXPORT: ExportResult,
+    Stage.TRAIN: TrainResult,
+    Stage.GAUNTLET: GauntletResult,
+    Stage.PROMOTE: PromoteResult,
+    Stage.DISTRIBUTE: DistributeResult,
+}
+"""What each stage answers."""

@@ -95,6 +95,7 @@ def test_F16_command_page_is_what_the_commands_say() -> None:
         ["selfplay", "--config", "hex8_2p", "--simulations", "1000000000"],
         ["selfplay", "--config", "hex8_2p", "--temperature", "inf"],
         ["selfplay", "--config", "hex8_2p", "--shard", "-1"],
+        ["selfplay", "--config", "hex8_2p", "--max-moves", "4"],
         ["describe", "polish"],
         ["events", "--type", "NO_SUCH"],
         ["events", "--since", "yesterday"],
