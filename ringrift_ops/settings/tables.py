@@ -93,7 +93,10 @@ class ConfigRow(Row):
     key: str
     board: Literal["square8", "square19", "hex8", "hexagonal"]
     players: int = Field(ge=2, le=4)
-    cron: str = Field(description="of the schedule, UTC; staggered so that no two configs start together")
+    cron: str = Field(
+        pattern=r"^[\d*/,-]+( [\d*/,-]+){4}$",
+        description="of the schedule, UTC; staggered so that no two configs start together",
+    )
     longest_game: int = Field(gt=0, description="moves of the longest recorded game (RULES.md appendix C2)")
     max_moves: int = Field(ge=5, description="cap per game: longest_game x 1.5, rounded up")
     gate: GateThresholds
@@ -109,6 +112,12 @@ class ConfigRow(Row):
         """Return the net's sizes in ``family``, as ``TrainSpec.sizes`` wants them."""
         return dict(self.sparse if family == "sparse" else self.convolutional)
 
+
+SIZES: dict[Family, tuple[str, ...]] = {
+    "sparse": ("hidden", "dense", "policy"),
+    "convolutional": ("blocks", "channels"),
+}
+"""What the sizes of a net are called in each family."""
 
 _SMALL_SPARSE = {"hidden": 64, "dense": 32}
 _LARGE_SPARSE = {"hidden": 48, "dense": 32}
