@@ -39,13 +39,16 @@ def show(
     model: Annotated[str, typer.Argument(help="A config key (its canonical net), a sha256 or a file.")],
     as_json: o.AsJson = False,
 ) -> None:
-    """Show a net: what its header says, and its evaluations on record."""
+    """Show a net: what its header says, after a look at its digest, and its evaluations on record."""
     from ringrift_ops.cli.nets import net_named
     from ringrift_ops.ledger import Ledger
+    from ringrift_ops.network.weights import read_header as check_header
     from ringrift_ops.settings import CONFIGS
 
     net = net_named("canonical" if model in CONFIGS else model, model, "MODEL")
     header, tensors = read_header(net.path)
+    if "digest" in header:
+        check_header(net.path)
     ledger = Ledger.open()
     key = header.get("config", model)
     evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []

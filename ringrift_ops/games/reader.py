@@ -491,6 +491,6 @@ def _text(row: tuple[Any, ...], where: str) -> str:
 def _metadata(text: str | None, where: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedDatabaseError(f"{where}: metadata_json is not JSON ({error})") from error
     return metadata if isinstance(metadata, dict) else {}

@@ -276,7 +276,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
     try:
         header = json.loads(content[8 : 8 + length])
         tensors = load_safetensors(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedWeightsError(f"{path} is damaged: its header or tensors cannot be read ({error})") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
@@ -295,7 +295,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Header:
         )
     try:
         sizes = json.loads(metadata["sizes"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedWeightsError(f"{path}: field sizes is no JSON: {metadata['sizes']!r}") from error
     if not isinstance(sizes, dict) or not all(type(v) is int for v in sizes.values()):
         raise ForeignWeightsError(f"{path}: field sizes is no table of whole numbers: {metadata['sizes']!r}")

@@ -109,7 +109,7 @@ class _Gauntlet:
             raise WrongNetError(
                 f"{home.resolve(path)} holds the net {network.sha256[:12]}, not {sha[:12]}; name the file that does"
             )
-        record_net(home, self.spec, network, home.resolve(path))
+        record_net(home, network, home.resolve(path))
         return network
 
     def baseline(self, opponent: str) -> Player:

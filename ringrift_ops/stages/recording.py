@@ -132,10 +132,10 @@ def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str
     _tell(ledger, spec, EventType.TRAINING_COMPLETED, {**payload, "job_id": job_id})
 
 
-def record_net(home: Home, spec: GauntletSpec, network: Network, path: Path) -> None:
-    """A net that is to be judged, if it came from elsewhere: into the store, with those parents that are known here."""
+def record_net(home: Home, network: Network, path: Path) -> None:
+    """A net that came from elsewhere: into the store and on record, with those of its parents that are known here."""
     ledger = open_ledger(home)
-    known = {one.sha for one in ledger.artifacts(config=spec.config)}
+    known = {one.sha for one in ledger.artifacts(config=network.config)}
     if network.sha256 in known:
         return
     sha, stored = Store(home).put(path, WEIGHTS_SUFFIX)
@@ -144,7 +144,7 @@ def record_net(home: Home, spec: GauntletSpec, network: Network, path: Path) -> 
         "weights",
         str(home.relative(stored)),
         stored.stat().st_size,
-        spec.config,
+        network.config,
         None,
         parents=[(one, role) for one, role in ((network.header.dataset, "dataset"), (network.header.parent, "parent"))
                  if one in known],

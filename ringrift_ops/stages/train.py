@@ -10,6 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
+from ringrift_ops.errors import RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.network.checkpoints import NAME
 from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
@@ -104,17 +105,22 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
             )
         )
 
-    trained = train(
-        plan,
-        dataset,
-        parent,
-        dataset_sha=spec.dataset,
-        parent_sha=spec.parent,
-        train_spec=_facts(spec).model_dump_json(),
-        folder=folder,
-        resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
-        progress=show,
-    )
+    try:
+        trained = train(
+            plan,
+            dataset,
+            parent,
+            dataset_sha=spec.dataset,
+            parent_sha=spec.parent,
+            train_spec=_facts(spec).model_dump_json(),
+            folder=folder,
+            resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
+            progress=show,
+        )
+    except RingRiftError:
+        if not (folder / NAME).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
     if spec.output is not None:
         replace_symlink(home.resolve(spec.output), path)

@@ -108,6 +108,7 @@ def test_R55_convert_writes_a_torch_file_with_the_same_weights_and_the_header(tm
     damaged[-7] ^= 1
     (tmp_path / "net.safetensors").write_bytes(damaged)
     assert main(words) == ExitCode.NO_DATA
+    assert main(["model", "show", str(tmp_path / "net.safetensors")]) == ExitCode.NO_DATA
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickled net", b"\x80\x04\x95", b"\xff" * 100])

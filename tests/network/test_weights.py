@@ -188,6 +188,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         load_network(tmp_path, CONFIG)
 
 
+def test_a_header_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((200_000).to_bytes(8, "little") + b"[" * 200_000)
+    with pytest.raises(DamagedWeightsError, match="cannot be read"):
+        load_network(path, CONFIG)
+
+
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(3, np.float32)}, path)

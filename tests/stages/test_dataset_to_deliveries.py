@@ -23,7 +23,7 @@ from ringrift_ops.ledger import EventType, Lease, Ledger, StaleTokenError, gener
 from ringrift_ops.network.checkpoints import ForeignCheckpointError, MissingCheckpointError
 from ringrift_ops.network.dataset import DamagedDatasetError, open_dataset
 from ringrift_ops.network.training import NoSuchDeviceError
-from ringrift_ops.network.weights import load_network, read_header
+from ringrift_ops.network.weights import DamagedWeightsError, load_network, read_header
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages import distribute, gauntlet, promote, selfplay, train
 from ringrift_ops.stages.gauntlet import WrongNetError
@@ -222,6 +222,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_trained(
     spec = changed(made.train, device=device)
     with pytest.raises(NoSuchDeviceError, match=complaint):
         train.run(spec, silent)
+    assert not train.checkpoint_folder(house, spec).exists()
 
 
 def test_F19_a_dataset_with_a_flipped_bit_is_not_trained_on(made: Made, house: Home) -> None:
@@ -253,6 +254,26 @@ def test_R53_a_net_that_was_trained_elsewhere_is_put_on_record_and_judged(
     net = Ledger.open().artifact(made.trained.weights)
     assert (net.kind, net.config, judged.candidate) == ("weights", CONFIG, net.sha)
     assert sha256_file(Home(home).resolve(net.path)) == net.sha
+
+
+def test_R77_a_file_from_elsewhere_is_checked_and_stored_by_every_verb_that_takes_a_net(
+    made: Made, home: Path, tmp_path: Path
+) -> None:
+    from ringrift_ops.cli.nets import net_in_store
+
+    file = tmp_path / "net.safetensors"
+    content = Home(made.root).resolve(made.trained.path).read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DamagedWeightsError, match="altered"):
+        net_in_store(str(file), CONFIG, "--model")
+    assert not (Home(home).store).exists()
+    file.write_bytes(content)
+    words = ["selfplay", "--config", CONFIG, "--num-games", "1", "--model", str(file), "--simulations", "1"]
+    assert main(words) == ExitCode.DONE
+    net = net_in_store(str(file), CONFIG, "--model")
+    assert net.path == Store(Home(home)).get(made.trained.weights)
+    assert Ledger.open().artifact(net.sha).kind == "weights"
+    assert main(["distribute", "--config", CONFIG, "--model", str(file), "--to", str(tmp_path / "to")]) == ExitCode.DONE
 
 
 def test_R53_a_gauntlet_that_leaves_out_the_net_in_force_is_no_evidence(made: Made, house: Home) -> None:
