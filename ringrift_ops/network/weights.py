@@ -11,6 +11,7 @@ from __future__ import annotations
 from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip  (sets the cache folder)
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -377,4 +378,6 @@ def convert_to_pth(path: Path, destination: Path) -> Path:
         "elo": header.elo,
         "metadata": {**header.as_text(), "sha256": sha},
     }
-    return atomic_write(destination, lambda file: torch.save(content, file))
+    whole = io.BytesIO()  # torch's zip writer does not say what a full disk told it
+    torch.save(content, whole)
+    return atomic_write(destination, whole.getvalue())
