@@ -43,13 +43,13 @@ def distribute(
 
 def spec_of(key: str, model: str, destinations: list[Path], *, profile: str | None) -> DistributeSpec:
     """Return what the options ask for; raises ``NoSuchNetError`` and ``OptionConflictError``."""
-    from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
+    from ringrift_ops.cli.nets import net_in_store
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     settings = Settings.load()
     folders = [str(folder.absolute()) for folder in destinations] or settings.destinations
     if not folders:
         raise o.OptionConflictError("where to? Give --to FOLDER, or list `destinations` in config/settings.yaml")
-    order = Order.of(settings, key, profile, 0)
-    return order.distribute(weights=net_named(model, key, "--model").sha, destinations=folders)
+    order = Order.outside(settings, key, profile, 0)
+    return order.distribute(weights=net_in_store(model, key, "--model").sha, destinations=folders)

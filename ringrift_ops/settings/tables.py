@@ -103,9 +103,12 @@ class ConfigRow(Row):
     key: str
     board: Literal["square8", "square19", "hex8", "hexagonal"]
     players: int = Field(ge=2, le=4)
-    cron: str = Field(description="of the schedule, UTC; staggered so that no two configs start together")
+    cron: str = Field(
+        pattern=r"^[\d*/,-]+( [\d*/,-]+){4}$",
+        description="of the schedule, UTC; staggered so that no two configs start together",
+    )
     longest_game: int = Field(gt=0, description="moves of the longest recorded game (RULES.md appendix C2)")
-    max_moves: int = Field(gt=0, description="cap per game: longest_game x 1.5, rounded up")
+    max_moves: int = Field(ge=5, description="cap per game: longest_game x 1.5, rounded up")
     gate: GateThresholds
     sparse: dict[str, int]
     convolutional: dict[str, int]
@@ -119,6 +122,12 @@ class ConfigRow(Row):
         """Return the net's sizes in ``family``, as ``TrainSpec.sizes`` wants them."""
         return dict(self.sparse if family == "sparse" else self.convolutional)
 
+
+SIZES: dict[Family, tuple[str, ...]] = {
+    "sparse": ("hidden", "dense", "policy"),
+    "convolutional": ("blocks", "channels"),
+}
+"""What the sizes of a net are called in each family."""
 
 _SMALL_SPARSE = {"hidden": 64, "dense": 32}
 _LARGE_SPARSE = {"hidden": 48, "dense": 32}
@@ -189,13 +198,11 @@ class ProfileRow(Row):
     parity_sample: int = Field(ge=0, description="games per batch; 0 = all")
     parity_fail_threshold: float = Field(ge=0.0, le=1.0, description="share of failed games allowed; canonical data: 0")
 
-    older_share: float = Field(ge=0.0, lt=1.0, description="least share of older games in a window that has them")
     window_minimum_rows: int = Field(gt=0, description="m of the window; also the rows below which training waits")
     window_exponent: float = Field(default=0.65, gt=0.0, lt=1.0, description="e of the window")
     window_slope: float = Field(default=0.4, gt=0.0, le=1.0, description="g of the window")
-    train_rows_per_new_row: float = Field(default=4.0, gt=0.0, description="what a new row adds to the train bucket")
     split_ratio: float = Field(default=0.9, gt=0.0, lt=1.0, description="share of games in the training split")
-    max_samples: int | None = Field(default=None, description="of a dataset, uniform over games; None = all")
+    max_samples: int | None = Field(default=None, gt=0, description="of a dataset, uniform over games; None = all")
 
     family: Family
     device: str
@@ -244,7 +251,6 @@ TINY = ProfileRow(
     opening_plies=6,
     parity_sample=0,
     parity_fail_threshold=0.0,
-    older_share=0.5,
     window_minimum_rows=2_000,
     family="sparse",
     device="cpu",
@@ -285,7 +291,6 @@ QUICK = ProfileRow(
     opening_plies=6,
     parity_sample=0,
     parity_fail_threshold=0.0,
-    older_share=0.5,
     window_minimum_rows=250_000,
     family="sparse",
     device="cpu",
@@ -322,7 +327,6 @@ STANDARD = ProfileRow(
     opening_plies=4,
     parity_sample=0,
     parity_fail_threshold=0.0,
-    older_share=0.5,
     window_minimum_rows=500_000,
     family="convolutional",
     device="cuda",

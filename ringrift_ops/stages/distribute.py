@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ringrift_ops.errors import InfrastructureError
+from ringrift_ops.errors import InfrastructureError, NoDataError
 from ringrift_ops.home import Home
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
@@ -55,6 +55,6 @@ def _deliver(source: Path, spec: DistributeSpec, folder: Path, destination: str)
         folder.mkdir(parents=True, exist_ok=True)
         copy_verified(source, target, spec.weights)
         replace_symlink(folder / f"canonical_{spec.config}{WEIGHTS_SUFFIX}", target)
-    except (InfrastructureError, OSError) as error:
+    except (InfrastructureError, NoDataError, OSError) as error:
         return Delivery(destination=destination, path=str(target), verified=False, error=str(error))
     return Delivery(destination=destination, path=str(target), verified=True, error=None)
