@@ -8,6 +8,7 @@ same runner, the same words as on the machine that asks. It ends with its input,
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 from ringrift_ops.errors import InfrastructureError, RingRiftError, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.facts import facts
+from ringrift_ops.hosts.folder import locked
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import boot_id
@@ -126,18 +128,21 @@ class Server:
     def accept(self, part: str, path: str, sha: str, *, read_only: bool = False) -> bool:
         """Give a temporary file its name, durably; False (and it is removed) when its bytes are not ``sha``."""
         temporary, final = self.path(part), self.path(path)
-        if not temporary.exists() and final.is_file() and sha256_file(final) == sha:
-            return True  # another one brought the same file
-        if sha256_file(temporary) != sha:
-            temporary.unlink(missing_ok=True)
-            return False
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        if read_only:
-            temporary.chmod(0o444)
-        temporary.replace(final)
-        fsync_dir(final.parent)
-        return True
+        locks = self.home.root / ".locks"
+        locks.mkdir(exist_ok=True)
+        with locked(locks / hashlib.sha256(part.encode()).hexdigest()[:16], wait=True):
+            if not temporary.exists() and final.is_file() and sha256_file(final) == sha:
+                return True  # another one brought the same file
+            if not temporary.exists() or sha256_file(temporary) != sha:
+                temporary.unlink(missing_ok=True)
+                return False
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            if read_only:
+                temporary.chmod(0o444)
+            temporary.replace(final)
+            fsync_dir(final.parent)
+            return True
 
     def link(self, link: str, target: str) -> None:
         """Point ``link`` at ``target`` in one step, both below the home."""
