@@ -17,15 +17,19 @@ class UnreachableHostError(HostError):
     """The host cannot be worked with now; the next attempt, or another host, may do."""
 
 
-class HostRefusedError(UnreachableHostError):
+class AwayHostError(UnreachableHostError):
+    """The host does not answer; it may come back by itself. The other causes need somebody who mends them."""
+
+
+class HostRefusedError(AwayHostError):
     """Nobody listens there, the name is unknown, or there is no way to it."""
 
 
-class HostHangsError(UnreachableHostError):
+class HostHangsError(AwayHostError):
     """The host does not answer in time: half-open connection, frozen machine, or a full process table."""
 
 
-class HostDroppedError(UnreachableHostError):
+class HostDroppedError(AwayHostError):
     """The connection broke."""
 
 

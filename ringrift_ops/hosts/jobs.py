@@ -24,6 +24,9 @@ from ringrift_ops.errors import (
     UsageError,
 )
 
+EFFECTS_VARIABLE = "RINGRIFT_EFFECTS"
+"""Names the file that a stage writes its effects on the ledger into, where it runs on a host without the ledger."""
+
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 
 
@@ -60,7 +63,12 @@ class JobMisusedError(UsageError):
 
 
 class JobWithoutDataError(NoDataError):
-    """The job ended with exit code 3: there was nothing to work on. The stage's own words stand last."""
+    """The job ended with exit code 3: there was nothing to work on."""
+
+    @property
+    def said(self) -> str:
+        """The stage's own words."""
+        return str(self).partition("exited with code 3: ")[2] or str(self)
 
 
 class JobFailedError(InfrastructureError):

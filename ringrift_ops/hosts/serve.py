@@ -80,6 +80,7 @@ class Server:
             "home": str(self.home.root),
             "boot_id": boot_id(),
             "python": sys.version.split()[0],
+            "executable": sys.executable,
             "versions": versions(),
             "time": time.time(),
         }
