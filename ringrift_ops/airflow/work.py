@@ -371,6 +371,7 @@ class Work:
         status = self.hosting.look(host, job_id)
         if status.state is JobState.DEAD:
             raise LostJobError(f"job {job_id} is gone: {status.reason}; submitted again, it resumes")
+        self.hosting.keep_log(host, stage, status)
         jobs = self.hosting.jobs(host)
         try:
             found = jobs.collect(job_id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +15,8 @@ from ringrift_ops.errors import GateError, UsageError
 if TYPE_CHECKING:
     from ringrift_ops.home import Home
     from ringrift_ops.settings import Inventory
+    from ringrift_ops.stages.fleet import HostReport
+    from ringrift_ops.stages.hosting import Hosting
 
 app = typer.Typer(
     name="cluster", help="The hosts that work may run on, from config/distributed_hosts.yaml.", no_args_is_help=True
@@ -119,6 +122,93 @@ def trust(
         print_json({"host": host, "fingerprint": key.fingerprint, "key": key.text})
     else:
         print_fields({"stored in": home.host_keys})
+
+
+HostNames = Annotated[
+    str | None, typer.Argument(metavar="[HOST]", help="One host; all unless given.", autocompletion=_hosts)
+]
+
+
+def _chosen(host: str | None) -> tuple[Hosting, list[str]]:
+    """Return the hosts of this home and the names that are meant; raises ``UnknownHostError``."""
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.stages.hosting import Hosting
+
+    home, hosts = inventory()
+    names = list(hosts.hosts) if host is None else [hosts.host(host).name]
+    return Hosting(home, Ledger.open()), names
+
+
+@app.command("health")
+def health(host: HostNames = None, as_json: o.AsJson = False) -> None:
+    """Ask every host how it is: versions, GPU, disk, running jobs, clock, last heartbeat. 4 when one is not well."""
+    from ringrift_ops.stages import fleet
+
+    reports = fleet.health(*_chosen(host))
+    if as_json:
+        print_json({"hosts": reports})
+    else:
+        columns = ("host", "state", "version", "gpu", "disk free", "jobs", "clock", "heartbeat")
+        print_table(columns, [_healthy(one) for one in reports])
+        _complain(reports)
+    _end(reports, ill=[one for one in reports if one.error is None and not one.facts["same_version"]])
+
+
+def _healthy(one: HostReport) -> list[object]:
+    if one.error is not None:
+        return [one.host, one.cause, *[None] * 6]
+    facts = one.facts
+    cards = [
+        card.get("error") or f"{card['name']} {card['memory_used']:g} of {card['memory_total']:g} MiB"
+        for card in facts["gpus"]
+    ]
+    beat = facts["heartbeat_age"]
+    return [
+        one.host,
+        "up" if facts["same_version"] else "other version",
+        facts["versions"]["code"],
+        ", ".join(cards),
+        f"{facts['disk_free'] / 1e9:.1f} of {facts['disk_total'] / 1e9:.0f} GB",
+        len(facts["running"]),
+        f"{facts['clock_offset']:+.2f} s",
+        None if beat is None else f"{beat:.0f} s ago",
+    ]
+
+
+@app.command("sync")
+def sync(host: HostNames = None, as_json: o.AsJson = False) -> None:
+    """Bring back what hosts have made and end jobs there that no generation owns any more. Repeating it is harmless."""
+    from ringrift_ops.stages import fleet
+
+    reports = fleet.sync(*_chosen(host))
+    if as_json:
+        print_json({"hosts": reports})
+    else:
+        rows = [
+            [
+                one.host,
+                one.cause or "done",
+                " ".join(one.facts.get("brought", [])),
+                " ".join(one.facts.get("ended", [])),
+            ]
+            for one in reports
+        ]
+        print_table(("host", "state", "brought", "ended"), rows)
+        _complain(reports)
+    _end(reports)
+
+
+def _complain(reports: list[HostReport]) -> None:
+    for one in reports:
+        if one.error is not None:
+            print(one.error, file=sys.stderr)
+
+
+def _end(reports: list[HostReport], ill: Sequence[HostReport] = ()) -> NoReturn:
+    from ringrift_ops.errors import ExitCode
+
+    bad = bool(ill) or any(one.error is not None for one in reports)
+    raise typer.Exit(ExitCode.INFRASTRUCTURE if bad else ExitCode.DONE)
 
 
 def _ask(host: str) -> None:

@@ -197,12 +197,15 @@ class Link:
         """Return what the host said when it was reached: home, boot id, Python, versions, time."""
         return dict(self.wait(self._greeting(), HOSTS.connect_seconds + HOSTS.answer_seconds))
 
-    def ask(self, verb: str, *, seconds: float = HOSTS.answer_seconds, **arguments: Any) -> dict[str, Any]:
+    def ask(
+        self, verb: str, *, seconds: float = HOSTS.answer_seconds, within: float | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Return the host's answer to one request, ``{"ok": ...}`` or ``{"error": {...}}``.
 
-        Raises an :class:`UnreachableHostError` that says why there is none.
+        ``seconds``: for the answer; ``within``: for everything, connecting included. Raises an
+        :class:`UnreachableHostError` that says why there is none.
         """
-        limit = 2 * (HOSTS.connect_seconds * HOSTS.connect_tries + seconds)
+        limit = within or 2 * (HOSTS.connect_seconds * HOSTS.connect_tries + seconds)
         return self.wait(self.ask_soon(verb, arguments, seconds), limit)
 
     def wait(self, work: Coroutine[Any, Any, T], seconds: float | None) -> T:

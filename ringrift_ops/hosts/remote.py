@@ -35,9 +35,11 @@ class RemoteJobs:
         """The host's name in the inventory."""
         return self.link.host.name
 
-    def answer(self, verb: str, *, seconds: float = HOSTS.answer_seconds, **arguments: Any) -> Any:
+    def answer(
+        self, verb: str, *, seconds: float = HOSTS.answer_seconds, within: float | None = None, **arguments: Any
+    ) -> Any:
         """Return what the host answers; its refusals are raised as what they are."""
-        said = self.link.ask(verb, seconds=seconds, **arguments)
+        said = self.link.ask(verb, seconds=seconds, within=within, **arguments)
         if "error" in said:
             raise self._error(said["error"])
         return said["ok"]

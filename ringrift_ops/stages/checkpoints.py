@@ -10,8 +10,11 @@ from ringrift_ops.stages.specs import TrainSpec
 
 
 def training_facts(spec: TrainSpec) -> TrainSpec:
-    """Return the training itself: neither under which token it runs nor where it was interrupted."""
-    return spec.model_copy(update={"token": 0, "resume_from": None})
+    """Return the training itself: neither under which token it runs nor where it was interrupted.
+
+    Sizes in alphabetical order, as they are in a job's ``spec.json``: the same training has the same text everywhere.
+    """
+    return spec.model_copy(update={"token": 0, "resume_from": None, "sizes": dict(sorted(spec.sizes.items()))})
 
 
 def checkpoint_folder(home: Home, spec: TrainSpec) -> Path:

@@ -172,6 +172,13 @@ class Hosting:
                 except SourceChangedError:  # the training went on; the copy of before will do until the next
                     return
 
+    def keep_log(self, host: str | None, stage: Stage, status: JobStatus) -> None:
+        """Copy the log of a job on a host to ``logs/<stage>_<host>_<timestamp of the attempt>.log`` (R70)."""
+        if host is not None and status.started is not None:
+            begun = datetime.fromisoformat(status.started)
+            here = self.home.logs / f"{stage.value}_{host}_{begun:%Y%m%dT%H%M%SZ}.log"
+            pull(self.remote(host), f"jobs/{status.job_id}/log.txt", here)
+
     def take(self, host: str | None, job_id: str, result: Frozen, spec: StageSpec, token: int) -> None:
         """Bring here what a stage has made on its host, verified, and tell the ledger what the stage would have told.
 

@@ -81,7 +81,7 @@ class Sshd:
             f"PidFile {self.folder}/pid", f"AuthorizedKeysFile {self.folder}/authorized_keys", "StrictModes no",
             "PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no",
             "PermitRootLogin prohibit-password", "Subsystem sftp internal-sftp",
-            f"SetEnv RINGRIFT_NUMBA_CACHE={cache}", *self.options,
+            *self.options, f"SetEnv RINGRIFT_NUMBA_CACHE={cache}",  # the first SetEnv counts
         ]  # fmt: skip
         (self.folder / "config").write_text("\n".join(lines) + "\n")
         command = [*self.wrap, self.program, "-D", "-f", str(self.folder / "config"), "-E", str(self.folder / "log")]

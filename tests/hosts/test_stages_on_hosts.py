@@ -123,7 +123,7 @@ def test_a_generation_plays_on_two_hosts_trains_on_the_one_with_the_gpu_and_is_j
     assert work.ledger.jobs_per_host() == {}
 
 
-def test_the_same_shard_asked_again_is_adopted_on_its_host(work: Work) -> None:
+def test_R70_the_same_shard_asked_again_is_adopted_on_its_host_and_its_log_is_here(work: Work) -> None:
     token = granted(work)
     work.submit(Stage.SELFPLAY, token, 0)
     again = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
@@ -132,6 +132,8 @@ def test_the_same_shard_asked_again_is_adopted_on_its_host(work: Work) -> None:
     first = done(again, Stage.SELFPLAY, token)
     assert again.jobs(Stage.SELFPLAY).log(work.job_id(Stage.SELFPLAY)).text.count("== attempt") == 1
     assert work.taken_up(Stage.SELFPLAY) == first
+    (log,) = work.home.logs.glob("selfplay_player_*Z.log")
+    assert log.read_text().startswith("== attempt 1 of hex8_2p-g1-selfplay-s0")
 
 
 def test_F24_result_under_an_old_token_is_refused_and_the_new_holder_takes_it(work: Work) -> None:
