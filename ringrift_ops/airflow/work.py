@@ -409,7 +409,7 @@ class Work:
                 if result.verdict is Verdict.NO_EVIDENCE:
                     raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {result.reason}")
             case DistributeResult():
-                lost = [one for one in result.deliveries if not one.verified]
+                lost = [one for one in result.deliveries if one.lost]
                 if lost:
                     raise UndeliveredError(f"{len(lost)} of {len(result.deliveries)} deliveries failed: "
                                            f"{lost[0].destination}: {lost[0].error}")  # fmt: skip

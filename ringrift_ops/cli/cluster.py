@@ -177,7 +177,7 @@ def _healthy(one: HostReport) -> list[object]:
 
 @app.command("sync")
 def sync(host: HostNames = None, as_json: o.AsJson = False) -> None:
-    """Bring back what hosts have made and end jobs there that no generation owns any more. Repeating it is harmless."""
+    """Bring back what hosts made, bring them the nets they lack, end jobs that no generation owns any more."""
     from ringrift_ops.stages import fleet
 
     reports = fleet.sync(*_chosen(host))
@@ -188,12 +188,11 @@ def sync(host: HostNames = None, as_json: o.AsJson = False) -> None:
             [
                 one.host,
                 one.cause or "done",
-                " ".join(one.facts.get("brought", [])),
-                " ".join(one.facts.get("ended", [])),
+                *(" ".join(one.facts.get(what, [])) for what in ("brought", "nets", "ended")),
             ]
             for one in reports
         ]
-        print_table(("host", "state", "brought", "ended"), rows)
+        print_table(("host", "state", "brought back", "nets given", "ended"), rows)
         _complain(reports)
     _end(reports)
 

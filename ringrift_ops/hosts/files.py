@@ -38,16 +38,18 @@ def part_name(name: str, sha: str) -> str:
     return str(path.with_name(f".{path.name}.{sha[:16]}.part"))
 
 
-def push(jobs: RemoteJobs, source: Path, target: str, sha: str, *, read_only: bool = False) -> bool:
+def push(
+    jobs: RemoteJobs, source: Path, target: str, sha: str, *, read_only: bool = False, force: bool = False
+) -> bool:
     """Bring a file to ``target`` below the host's home; returns False when it is there already.
 
-    ``sha``: of the source, known or just computed. A broken transfer goes on where it stood. Raises
-    :class:`HostFullError`, :class:`DamagedTransferError` and what :class:`RemoteJobs` raises.
+    ``sha``: of the source, known or just computed; ``force``: send it even so. A broken transfer goes on where it
+    stood. Raises :class:`HostFullError`, :class:`DamagedTransferError` and what :class:`RemoteJobs` raises.
     """
     size = source.stat().st_size
     for _ in range(2):
         there = jobs.answer("file", seconds=HOSTS.digest_seconds, path=target)
-        if there is not None and there["sha"] == sha:
+        if there is not None and there["sha"] == sha and not force:
             return False
         part = part_name(target, sha)
         _resumed(partial(_push_bytes, jobs, source, size, part, target))

@@ -217,13 +217,14 @@ class Canonical:
 
 @dataclass(frozen=True)
 class DeliveryRow:
-    """One net at one destination, as last tried."""
+    """One net at one destination, as last tried. ``state``: see ``stages.specs.Delivery``."""
 
     sha: Sha256
     destination: str
     path: str
     verified: bool
     error: str | None
+    state: str
     generation: int | None
     recorded_at: datetime
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -218,6 +218,7 @@ deliveries = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
     sa.Column("error", sa.Text),
+    sa.Column("state", sa.String(20), nullable=False),
     _generation(),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
 )

@@ -18,6 +18,7 @@ from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.hosts.versions import difference, versions
 from ringrift_ops.ledger import GenerationState, UnknownGenerationError
 from ringrift_ops.settings import CONFIGS, HOSTS
+from ringrift_ops.stages.delivering import catch_up
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.placement import outputs_of
 from ringrift_ops.stages.specs import Frozen, GauntletResult, SelfplayResult, TrainResult
@@ -77,9 +78,9 @@ def health(hosting: Hosting, names: list[str]) -> list[HostReport]:
 
 
 def sync(hosting: Hosting, names: list[str]) -> list[HostReport]:
-    """Bring back what each host's finished jobs made, by hash, and end there what no generation owns any more.
+    """Bring back what each host's finished jobs made, bring it the canonical nets, end jobs that nobody owns.
 
-    Returns {"brought" (paths below the home), "ended" (job ids)} per host.
+    Returns {"brought" (paths below the home), "ended" (job ids), "nets" (sha256 it lacked)} per host.
     """
 
     def step(name: str) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def sync(hosting: Hosting, names: list[str]) -> list[HostReport]:
         ended = reap(hosting, name)
         brought = [path for job_id in remote.all() for path in _bring_back(hosting, remote, job_id)]
         hosting.seen(name)
-        return {"brought": brought, "ended": ended}
+        return {"brought": brought, "ended": ended, "nets": catch_up(hosting, name)}
 
     return on_all(names, step)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ringrift_ops.errors import NoDataError
+from ringrift_ops.home import Home
 from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
-from ringrift_ops.settings import ConfigRow, ProfileRow, Settings
+from ringrift_ops.settings import ConfigRow, Inventory, ProfileRow, Settings
 from ringrift_ops.stages.specs import (
+    HOST_DESTINATION,
     DistributeSpec,
     ExportResult,
     ExportSpec,
@@ -29,6 +31,11 @@ from ringrift_ops.stages.specs import (
     TrainResult,
     TrainSpec,
 )
+
+
+def host_destinations(home: Home) -> list[str]:
+    """Return the hosts of the inventory as destinations."""
+    return [HOST_DESTINATION + name for name in Inventory.load(home).hosts]
 
 
 class NothingToWorkOnError(NoDataError):
@@ -272,5 +279,5 @@ class Plan:
             token=token,
             seed=self._seed(Stage.DISTRIBUTE),
             weights=canonical.sha,
-            destinations=self.settings.destinations,
+            destinations=[*self.settings.destinations, *host_destinations(Home(self.settings.home))],
         )
