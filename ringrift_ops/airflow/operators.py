@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ringrift_ops.airflow.work import Work
+    from ringrift_ops.hosts.jobs import JobStatus
 
 LEASE_WAIT = timedelta(days=30)
 """A backfill of many dates waits for its turn; what ends the waiting is the run being given up."""
@@ -161,18 +162,13 @@ class StageTask(OfGeneration):
 
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Run the stage's job to its end and return the verified result."""
-        job_id = work.submit(self.stage, token, self.shard)
-        work.follow(job_id, token, self.log.info)
+        work.submit(self.stage, token, self.shard)
+        work.follow(self.stage, token, self.log.info, self.shard)
         return work.complete(self.stage, token, self.shard)
 
     def on_kill(self) -> None:
         """End the job: the task was marked, cleared, or ran over its time."""
-        from ringrift_ops.hosts.jobs import JobState
-
-        work = self.work(get_current_context())
-        job_id = work.job_id(self.stage, self.shard)
-        if work.jobs.poll(job_id).state is JobState.RUNNING:
-            work.jobs.kill(job_id)
+        self.work(get_current_context()).end(self.stage, self.shard)
 
     def _skip_unless_asked(self, context: Context, work: Work) -> None:
         if self.stage not in self.stages(context):
@@ -200,11 +196,11 @@ class TrainTask(StageTask):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
         job_id = work.submit(self.stage, token, self.shard)
-        status = work.jobs.poll(job_id)
+        status = work.look(self.stage)
         if work.stalled(status):
-            work.end_stalled(job_id)
+            work.end_stalled(self.stage)
         if status.over:
-            self._tell(work, job_id)
+            self._tell(work, status)
             return work.complete(self.stage, token, self.shard)
         self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
         limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
@@ -218,20 +214,20 @@ class TrainTask(StageTask):
             lease = work.grant()
             if lease is None:
                 self.wait_for_lease(context, "leased")
-            job_id = work.job_id(self.stage)
-            status = work.jobs.poll(job_id)
+            status = work.look(self.stage)
             if work.stalled(status):
-                work.end_stalled(job_id)
+                work.end_stalled(self.stage)
             if not status.over:
                 return self.leased(context)
-            self._tell(work, job_id)
+            self._tell(work, status)
             result = work.complete(self.stage, lease.token)
         self._announce(context, work, result)
         return result
 
-    def _tell(self, work: Work, job_id: str) -> None:
-        for line in work.jobs.log(job_id).text.splitlines():
-            self.log.info(line)
+    def _tell(self, work: Work, status: JobStatus) -> None:
+        if status.attempt:  # else its host is lost, and the log with it
+            for line in work.jobs(self.stage).log(status.job_id).text.splitlines():
+                self.log.info(line)
 
 
 class FinishGeneration(OfGeneration):

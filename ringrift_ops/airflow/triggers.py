@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from ringrift_ops.stages.specs import Stage
+
 if TYPE_CHECKING:
     from ringrift_ops.airflow.work import Work
 
@@ -91,30 +93,38 @@ class GamesTrigger(LevelTrigger):
 
 
 class JobTrigger(LevelTrigger):
-    """Fires when a job is over, or silent for too long, or no longer ours to wait for."""
+    """Fires when a training is over, or silent for too long, or no longer ours to wait for."""
+
+    def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(run, **arguments)
+        self._kept = time.monotonic()
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError
 
-        status = self.work.jobs.poll(self.arguments["job_id"])
+        status = self.work.look(Stage.TRAIN)
         if status.over or self.work.stalled(status):
             return {"state": status.state.value}
+        self._keep_checkpoint()
         try:
             self.renew()
         except RingRiftError:
             return {"state": "fenced"}
         return None
 
+    def _keep_checkpoint(self) -> None:
+        """Copy the checkpoint of a training on a host now and then; a host that is away has none to copy."""
+        from ringrift_ops.hosts.errors import UnreachableHostError
+        from ringrift_ops.settings import HOSTS
+
+        if time.monotonic() - self._kept > HOSTS.checkpoint_seconds:
+            with contextlib.suppress(UnreachableHostError):
+                self.work.keep_checkpoint(Stage.TRAIN)
+            self._kept = time.monotonic()
+
     async def on_kill(self) -> None:
         """End the job with all it started: somebody marked the task or cleared it."""
-
-        def end() -> None:
-            from ringrift_ops.hosts.jobs import NoSuchJobError
-
-            with contextlib.suppress(NoSuchJobError):
-                self.work.jobs.kill(self.arguments["job_id"])
-
-        await asyncio.to_thread(end)
+        await asyncio.to_thread(lambda: self.work.end(Stage.TRAIN))
 
 
 class OutsideNetTrigger(BaseEventTrigger):

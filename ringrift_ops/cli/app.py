@@ -8,6 +8,7 @@ import typer
 
 import ringrift_ops
 from ringrift_ops.cli import (
+    cluster,
     distribute,
     export,
     gauntlet,
@@ -52,5 +53,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (pipeline, model, rules, ledger, jobs, stages):
+for _module in (pipeline, model, rules, ledger, jobs, cluster, stages):
     _module.add_to(app)

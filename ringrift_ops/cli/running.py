@@ -88,7 +88,7 @@ def exit_code_of(result: BaseModel) -> ExitCode:
             | specs.PromoteResult(promoted=False)
         ):
             return ExitCode.GATE_SAID_NO
-        case specs.DistributeResult(deliveries=deliveries) if not all(one.verified for one in deliveries):
+        case specs.DistributeResult(deliveries=deliveries) if any(one.lost for one in deliveries):
             return ExitCode.INFRASTRUCTURE
     return ExitCode.DONE
 

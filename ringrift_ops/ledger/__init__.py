@@ -18,6 +18,7 @@ from ringrift_ops.ledger.errors import (
 )
 from ringrift_ops.ledger.events import EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
+from ringrift_ops.ledger.hosts import NoFreeHostError
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
 from ringrift_ops.ledger.records import (
@@ -29,11 +30,13 @@ from ringrift_ops.ledger.records import (
     GamePair,
     Generation,
     GenerationState,
+    HostState,
     Lease,
     Lineage,
     Outcome,
     Promotion,
     Relative,
+    Slot,
     StageRun,
     Waiver,
     WindowBatch,
@@ -51,6 +54,7 @@ __all__ = [
     "GamePair",
     "Generation",
     "GenerationState",
+    "HostState",
     "InvalidEventError",
     "Lease",
     "LeaseHeldError",
@@ -61,10 +65,12 @@ __all__ = [
     "Lineage",
     "MissingReasonError",
     "NoEvidenceForPromotionError",
+    "NoFreeHostError",
     "NotALedgerError",
     "Outcome",
     "Promotion",
     "Relative",
+    "Slot",
     "StageRun",
     "StaleTokenError",
     "UnknownArtifactError",

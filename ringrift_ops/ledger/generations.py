@@ -8,18 +8,19 @@ granted it, and keeps both for good. A run that finds its row takes it up where 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ringrift_ops.ledger import events, leases, schema
+from ringrift_ops.ledger import events, hosts, leases, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import UnknownGenerationError
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import generation_lease
-from ringrift_ops.ledger.records import Generation, GenerationState, Lease, Outcome, StageRun
+from ringrift_ops.ledger.records import Generation, GenerationState, Lease, Outcome, Slot, StageRun
 from ringrift_ops.settings.names import config_named, profile_named, stage_named
 from ringrift_ops.settings.tables import LEASES
 
@@ -212,11 +213,14 @@ class Generations(Connected):
         token: int,
         *,
         job_id: str | None = None,
+        slots: Sequence[Slot] = (),
+        leave: str | None = None,
         now: datetime | None = None,
     ) -> StageRun:
         """Note that a stage runs, and return its row; one that is done already stays done.
 
-        Raises :class:`StaleTokenError`.
+        With ``slots`` it gets a host, in the same transaction, and keeps it; ``leave``: the host it is to leave, if it
+        is still there. Raises :class:`StaleTokenError`, ``NoFreeHostError``.
         """
         name = stage_named(stage).value
         with self._writing() as connection:
@@ -228,6 +232,7 @@ class Generations(Connected):
             return _write_stage(
                 connection, generation_id, name, shard,
                 {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None,
+                 "host": hosts.choose(connection, found, slots, leave),
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
             )  # fmt: skip
 

@@ -129,25 +129,32 @@ class Promotions(Connected):
         error: str | None,
         generation: int | None,
         token: int,
+        state: str | None = None,
         now: datetime | None = None,
     ) -> DeliveryRow:
         """Record one net at one destination and return the row; a verified delivery stays verified.
 
+        ``state``: else verified or failed. A net of the same config that was verified there before is stale then.
         Raises :class:`UnknownArtifactError`, :class:`StaleTokenError`.
         """
         table, moment = schema.deliveries, now or utc_now()
         where = (table.c.sha == sha, table.c.destination == destination)
         with self._writing() as connection:
             row = connection.execute(sa.select(table).where(*where)).first()
-            if row is not None and row.verified and verified:
+            how = state or ("verified" if verified else "failed")
+            if row is not None and row.verified and verified and row.state == how:
                 return DeliveryRow(**row._asdict())
             net = artifacts.required(connection, sha)
             leases.check_effect(connection, net.config, generation, token)
-            delivery = DeliveryRow(sha, destination, path, verified, error, generation, moment)
+            delivery = DeliveryRow(sha, destination, path, verified, error, how, generation, moment)
             if row is None:
                 connection.execute(sa.insert(table).values(vars(delivery)))
             else:
                 connection.execute(sa.update(table).where(*where).values(vars(delivery)))
+            if how == "verified":
+                _older_are_stale(connection, net.config, sha, destination)
+            if how == "copying":
+                return delivery
             events.record(
                 connection, EventType.MODEL_DISTRIBUTED, net.config, generation,
                 {"weights": sha, "destination": destination, "path": path, "verified": verified, "error": error},
@@ -203,6 +210,16 @@ class Promotions(Connected):
             query = query.where(sa.or_(table.c.config == config, table.c.config.is_(None)))
         with self._reading() as connection:
             return [Waiver(**row._asdict()) for row in connection.execute(query)]
+
+
+def _older_are_stale(connection: Connection, config: str, sha: Sha256, destination: str) -> None:
+    table, nets = schema.deliveries, schema.artifacts
+    others = sa.select(nets.c.sha).where(nets.c.config == config, nets.c.sha != sha)
+    connection.execute(
+        sa.update(table)
+        .where(table.c.destination == destination, table.c.sha.in_(others), table.c.state == "verified")
+        .values(state="stale")
+    )
 
 
 def evidence(opponents: Sequence[dict[str, Any]]) -> str:

@@ -114,19 +114,43 @@ class WindowBatch:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict."""
+    """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict.
+
+    ``host`` None: this machine.
+    """
 
     generation: int
     stage: str
     shard: int
     state: Literal["running", "done", "failed"]
     job_id: str | None
+    host: str | None
     token: int
     spec: dict[str, Any]
     result: dict[str, Any] | None
     error: str | None
     started_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A host that a stage may be placed on. ``rank``: lower is better; ``capacity`` jobs run there at a time."""
+
+    host: str
+    capacity: int
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class HostState:
+    """How a host was when it was last asked. ``away_since``: since when nobody has reached it, None if it is up."""
+
+    name: str
+    seen_at: datetime | None
+    away_since: datetime | None
+    reason: str | None
+    boot_id: str | None
 
 
 @dataclass(frozen=True)
@@ -193,13 +217,14 @@ class Canonical:
 
 @dataclass(frozen=True)
 class DeliveryRow:
-    """One net at one destination, as last tried."""
+    """One net at one destination, as last tried. ``state``: see ``stages.specs.Delivery``."""
 
     sha: Sha256
     destination: str
     path: str
     verified: bool
     error: str | None
+    state: str
     generation: int | None
     recorded_at: datetime
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0003"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -135,12 +135,23 @@ stage_runs = sa.Table(
     sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("job_id", NAME),
+    sa.Column("host", NAME),
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("result", sa.JSON),
     sa.Column("error", sa.Text),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+)
+
+hosts = sa.Table(
+    "hosts",
+    METADATA,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("seen_at", UtcDateTime),
+    sa.Column("away_since", UtcDateTime),
+    sa.Column("reason", sa.Text),
+    sa.Column("boot_id", sa.String(64)),
 )
 
 evaluations = sa.Table(
@@ -207,6 +218,7 @@ deliveries = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
     sa.Column("error", sa.Text),
+    sa.Column("state", sa.String(20), nullable=False),
     _generation(),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
 )

@@ -5,6 +5,7 @@
 numba nor Airflow, because DAG files are read every few seconds.
 """
 
+from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
 from ringrift_ops.settings.load import Environment, Settings, SettingsFileError, VariableError
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
@@ -24,12 +25,15 @@ from ringrift_ops.settings.tables import (
     CONFIGS,
     GATE,
     GATE_VERSION,
+    GPU_BATCH_SIZES,
+    HOSTS,
     LEASES,
     PROFILES,
     Checks,
     ConfigRow,
     GateRules,
     GateThresholds,
+    HostRules,
     LeaseRules,
     ProfileRow,
     packaged_profile,
@@ -40,6 +44,8 @@ __all__ = [
     "CONFIGS",
     "GATE",
     "GATE_VERSION",
+    "GPU_BATCH_SIZES",
+    "HOSTS",
     "LEASES",
     "PROFILES",
     "STAGE_ALIASES",
@@ -48,11 +54,16 @@ __all__ = [
     "Environment",
     "GateRules",
     "GateThresholds",
+    "Host",
+    "HostRules",
+    "Inventory",
+    "InventoryError",
     "LeaseRules",
     "ProfileRow",
     "Settings",
     "SettingsFileError",
     "UnknownConfigError",
+    "UnknownHostError",
     "UnknownOpponentError",
     "UnknownProfileError",
     "UnknownStageError",

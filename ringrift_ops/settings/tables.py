@@ -388,3 +388,34 @@ class LeaseRules(Row):
 
 
 LEASES = LeaseRules()
+
+
+# --- hosts ---------------------------------------------------------------------------------------
+
+
+class HostRules(Row):
+    """How work on other machines is reached, watched and given up. Seconds unless said otherwise."""
+
+    most_parallel_jobs: int = Field(default=256, description="upper limit of a host's max_parallel_jobs")
+    connect_seconds: float = Field(default=20.0, description="for one connection, from TCP to authentication")
+    connect_tries: int = Field(default=6, description="when a busy sshd (MaxStartups) drops a connection at once")
+    connect_pause_seconds: float = Field(default=0.5, description="before the second try; doubled, with chance, after")
+    again_seconds: float = Field(default=5.0, description="a host that failed is not asked again for so long")
+    answer_seconds: float = Field(default=30.0, description="for an answer of the host's own program")
+    submit_seconds: float = Field(default=180.0, description="for a submission, which may first end a dead attempt")
+    digest_seconds: float = Field(default=900.0, description="for hashing a file on the host")
+    keepalive_seconds: float = Field(default=5.0, description="between two signs of life of a connection")
+    keepalive_misses: int = Field(default=3, description="signs missed until a connection counts as dead")
+    lost_seconds: float = Field(default=600.0, description="a host unreachable for so long is lost: work moves on")
+    health_seconds: float = Field(default=20.0, description="per host in `ringrift cluster health` and its like")
+    install_seconds: float = Field(default=900.0, description="for installing the package on a host")
+    drain_seconds: float = Field(default=14_400.0, description="for a host's jobs to end before an update")
+    checkpoint_seconds: float = Field(default=300.0, description="between two copies of a training's checkpoint")
+    transfer_block: int = Field(default=131_072, description="bytes per read or write of a file transfer")
+    transfer_ahead: int = Field(default=32, description="blocks under way at the same time")
+
+
+HOSTS = HostRules()
+
+GPU_BATCH_SIZES: tuple[tuple[float, int], ...] = ((15.0, 512), (0.0, 256))
+"""(least GB of GPU memory, samples per batch): 256 at 8 GB, 512 from 16 GB on (R31); a 16 GB card shows 15.x."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringrift_ops.errors import NoDataError
+from ringrift_ops.home import Home
 from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
-from ringrift_ops.settings import ConfigRow, ProfileRow, Settings
+from ringrift_ops.settings import ConfigRow, Inventory, ProfileRow, Settings
 from ringrift_ops.stages.order import NO_TOKEN, Order
 from ringrift_ops.stages.specs import (
+    HOST_DESTINATION,
     DistributeSpec,
     ExportResult,
     ExportSpec,
@@ -28,6 +30,11 @@ from ringrift_ops.stages.specs import (
     TrainResult,
     TrainSpec,
 )
+
+
+def host_destinations(home: Home) -> list[str]:
+    """Return the hosts of the inventory as destinations."""
+    return [HOST_DESTINATION + name for name in Inventory.load(home).hosts]
 
 
 class NothingToWorkOnError(NoDataError):
@@ -186,5 +193,6 @@ class Plan:
                 f"{self.generation.config}: no net was promoted yet; there is none to distribute"
             )
         return self.order(Stage.DISTRIBUTE, token).distribute(
-            weights=canonical.sha, destinations=self.settings.destinations
+            weights=canonical.sha,
+            destinations=[*self.settings.destinations, *host_destinations(Home(self.settings.home))],
         )

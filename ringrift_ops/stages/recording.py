@@ -1,18 +1,29 @@
-"""What stages tell the ledger: artifacts with their parents, and the event people read."""
+"""What stages tell the ledger: artifacts with their parents, and the event people read.
+
+A stage on a host has no ledger. There each of these writes what it was given into the job's ``effects.jsonl``, and the
+controller gives it to the same function once the files have arrived (:func:`replay`), under its own fencing token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
 from ringrift_ops.ledger import EventType, GamePair, Ledger
 from ringrift_ops.settings import Settings
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.specs import (
     ExportResult,
     ExportSpec,
+    Frozen,
     GauntletResult,
     GauntletSpec,
     ParityResult,
@@ -29,6 +40,53 @@ from ringrift_ops.store import Store
 if TYPE_CHECKING:
     from ringrift_ops.network.weights import Network
 
+Recording = TypeVar("Recording", bound=Callable[..., None])
+
+
+class UnknownEffectError(InfrastructureError):
+    """A host tells something that this version does not know."""
+
+
+def _effect(function: Recording) -> Recording:
+    """Write the call down instead of doing it, where ``RINGRIFT_EFFECTS`` says that the ledger is elsewhere."""
+
+    @wraps(function)
+    def told(home: Home, spec: StageSpec, result: Frozen, *more: Any) -> None:
+        path = os.environ.get(EFFECTS_VARIABLE)
+        if path is None:
+            function(home, spec, result, *more)
+            return
+        call = {
+            "record": function.__name__,
+            "spec": spec.model_dump(mode="json"),
+            "result": result.model_dump(mode="json"),
+            "more": [_plain(one) for one in more],
+        }
+        with Path(path).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(call) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    return cast(Recording, told)
+
+
+def _plain(value: Any) -> Any:
+    return [asdict(one) for one in value] if isinstance(value, list) else value
+
+
+def replay(home: Home, effect: Mapping[str, Any], token: int) -> None:
+    """Tell this installation's ledger what a stage on a host has written down, under ``token``.
+
+    Repeating it is harmless. Raises :class:`UnknownEffectError` and the errors of the ledger.
+    """
+    name = effect.get("record")
+    if name not in _REPLAYED:
+        raise UnknownEffectError(f"a host tells {name!r}, which this version does not know; update the host")
+    function, spec_kind, result_kind = _REPLAYED[str(name)]
+    spec = spec_kind.model_validate(effect["spec"] | {"token": token})
+    more = [[GamePair(**one) for one in value] if isinstance(value, list) else value for value in effect["more"]]
+    function(home, spec, result_kind.model_validate(effect["result"]), *more)
+
 
 def open_ledger(home: Home) -> Ledger:
     """The ledger of this installation."""
@@ -39,6 +97,7 @@ def _tell(ledger: Ledger, spec: StageSpec, event: EventType, payload: Mapping[st
     ledger.record_event(event, spec.config, spec.generation, payload)
 
 
+@_effect
 def record_games(home: Home, spec: SelfplaySpec, result: SelfplayResult) -> None:
     """A batch, made with a net or without."""
     ledger = open_ledger(home)
@@ -109,6 +168,7 @@ def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: 
     _tell(ledger, spec, EventType.EXPORT_COMPLETED, payload)
 
 
+@_effect
 def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str) -> None:
     """A net, its dataset and the net it started from."""
     ledger = open_ledger(home)
@@ -153,6 +213,7 @@ def record_net(home: Home, network: Network, path: Path) -> None:
     )  # fmt: skip
 
 
+@_effect
 def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pairs: list[GamePair]) -> None:
     """The report, and the evaluation with every game pair, which promotion asks for."""
     ledger = open_ledger(home)
@@ -189,3 +250,11 @@ def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pair
         "gate_version": result.gate_version,
     }
     _tell(ledger, spec, EventType.EVALUATION_COMPLETED, payload)
+
+
+_REPLAYED: dict[str, tuple[Callable[..., None], type[StageSpec], type[Frozen]]] = {
+    "record_games": (record_games, SelfplaySpec, SelfplayResult),
+    "record_weights": (record_weights, TrainSpec, TrainResult),
+    "record_gauntlet": (record_gauntlet, GauntletSpec, GauntletResult),
+}
+"""The stages that hosts do."""

@@ -231,16 +231,33 @@ class PromoteResult(Frozen):
     reason: str
 
 
+HOST_DESTINATION = "host:"
+"""Begins a destination that is a host of the inventory; any other is a folder of this machine."""
+
+
 class DistributeSpec(StageSpec):
     weights: Sha256
-    destinations: list[str]
+    destinations: list[str] = Field(description="folders, and host:NAME of the inventory")
+    force: bool = Field(default=False, description="send again what is there already")
 
 
 class Delivery(Frozen):
+    """One net at one destination.
+
+    pending: its host is away, and it catches up later; copying; verified: read back by hash; failed: see error;
+    stale: a newer net took its place.
+    """
+
     destination: str
     path: str
     verified: bool
     error: str | None
+    state: Literal["pending", "copying", "verified", "failed", "stale"] = "verified"
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has to look after it: it failed, and not because a host is away."""
+        return not self.verified and self.state != "pending"
 
 
 class DistributeResult(Frozen):
