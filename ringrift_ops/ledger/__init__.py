@@ -16,13 +16,14 @@ from ringrift_ops.ledger.errors import (
     UnknownArtifactError,
     UnknownGenerationError,
 )
-from ringrift_ops.ledger.events import EventType, InvalidEventError
+from ringrift_ops.ledger.events import FAILURES, EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
 from ringrift_ops.ledger.records import (
     Artifact,
     Canonical,
+    Condition,
     DeliveryRow,
     Evaluation,
     Event,
@@ -35,15 +36,20 @@ from ringrift_ops.ledger.records import (
     Promotion,
     Relative,
     StageRun,
+    Wait,
     Waiver,
     WindowBatch,
 )
+from ringrift_ops.ledger.standing import ConfigStanding
 
 __all__ = [
+    "FAILURES",
     "Artifact",
     "ArtifactConflictError",
     "Canonical",
     "CanonicalMovedError",
+    "Condition",
+    "ConfigStanding",
     "DeliveryRow",
     "Evaluation",
     "Event",
@@ -69,6 +75,7 @@ __all__ = [
     "StaleTokenError",
     "UnknownArtifactError",
     "UnknownGenerationError",
+    "Wait",
     "Waiver",
     "WindowBatch",
     "derived_seed",

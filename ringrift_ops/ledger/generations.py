@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ringrift_ops.ledger import events, leases, schema
+from ringrift_ops.ledger import events, leases, schema, waits
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import UnknownGenerationError
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import generation_lease
-from ringrift_ops.ledger.records import Generation, GenerationState, Lease, Outcome, StageRun
+from ringrift_ops.ledger.records import Condition, Generation, GenerationState, Lease, Outcome, StageRun
 from ringrift_ops.settings.names import config_named, profile_named, stage_named
 from ringrift_ops.settings.tables import LEASES
 
@@ -41,7 +41,8 @@ def derived_seed(seed: int, *parts: str | int) -> int:
     return seed_of("|".join(map(str, (seed, *parts))))
 
 
-def _generation(row: sa.Row[Any]) -> Generation:
+def generation_from(row: sa.Row[Any]) -> Generation:
+    """Return a row of the table as a generation."""
     fields = row._asdict()
     fields["state"] = GenerationState(fields["state"])
     fields["outcome"] = None if fields["outcome"] is None else Outcome(fields["outcome"])
@@ -53,7 +54,7 @@ def find(connection: Connection, generation: int) -> Generation:
     row = connection.execute(sa.select(schema.generations).where(schema.generations.c.id == generation)).first()
     if row is None:
         raise UnknownGenerationError(f"the ledger has no generation {generation}; `ringrift status` lists them")
-    return _generation(row)
+    return generation_from(row)
 
 
 def _update(connection: Connection, generation: int, **values: object) -> None:
@@ -82,7 +83,7 @@ class Generations(Connected):
         with self._writing() as connection:
             row = connection.execute(sa.select(table).where(table.c.key == key)).first()
             if row is not None:
-                return _generation(row)
+                return generation_from(row)
             number = connection.execute(
                 sa.insert(table)
                 .values(
@@ -154,6 +155,7 @@ class Generations(Connected):
                 finished_at=moment,
             )  # fmt: skip
             leases.release(connection, lease, moment)
+            waits.end(connection, found.id)
             events.record(
                 connection, EventType.GENERATION_FINISHED, found.config, found.id,
                 {"outcome": outcome.value, "reason": reason}, moment,
@@ -174,6 +176,7 @@ class Generations(Connected):
                 again = GenerationState.WITHDRAWN if found.outcome is None else GenerationState.FINISHED
                 why = reason if found.outcome is None else found.reason
                 _update(connection, found.id, state=again.value, reason=why)
+                waits.end(connection, found.id)
             return find(connection, generation_id)
 
     def generation(self, generation_id: int) -> Generation:
@@ -194,12 +197,12 @@ class Generations(Connected):
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:
-            return [_generation(row) for row in connection.execute(query)]
+            return [generation_from(row) for row in connection.execute(query)]
 
     def waiting_generations(self, config: str) -> list[Generation]:
         """Return those that wait for the config's lease, in the order in which they will be served."""
         with self._reading() as connection:
-            return [_generation(row) for row in connection.execute(_line(config))]
+            return [generation_from(row) for row in connection.execute(_line(config))]
 
     # --- stages ----------------------------------------------------------------------------------
 
@@ -323,6 +326,7 @@ def _wait(connection: Connection, wanted: Generation, now: datetime, *, keep_run
     if keep_running:
         return
     _update(connection, wanted.id, state=GenerationState.WAITING.value, seen_at=now)
+    waits.note(connection, wanted.id, wanted.config, Condition.LEASE, now)
 
 
 def _back_in_line(connection: Connection, generation: int) -> None:
@@ -358,6 +362,7 @@ def _grant(connection: Connection, wanted: Generation, holder: str, seconds: flo
             {"key": wanted.key, "number": number, "profile": wanted.profile, "parent": parent}, now,
         )  # fmt: skip
     _update(connection, wanted.id, **values)
+    waits.end(connection, wanted.id, Condition.LEASE)
     return lease
 
 

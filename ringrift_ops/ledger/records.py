@@ -216,6 +216,26 @@ class Event:
     at: datetime
 
 
+class Condition(StrEnum):
+    """What a run can wait for: its config's lease, games enough to train on, the end of its training."""
+
+    LEASE = "lease"
+    GAMES = "games"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A run that waits. ``seen_at``: when it last asked; one that stopped asking has died."""
+
+    generation: int
+    condition: Condition
+    config: str
+    since: datetime
+    seen_at: datetime
+    run_id: str
+
+
 @dataclass(frozen=True)
 class Waiver:
     """A recorded exception: who, why, until when."""

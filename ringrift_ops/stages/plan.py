@@ -89,7 +89,7 @@ class Plan:
 
     def window(self) -> list[WindowBatch]:
         """Return the batches that the generation's dataset is made of, newest first (gates.md, data window)."""
-        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        usable = self.ledger.usable_rows(self.generation.config)
         return self.ledger.games_in_window(self.generation.config, self.profile.window(usable))
 
     # --- one stage each ----------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Plan:
             output=None,
             max_samples=row.max_samples,
             split_ratio=row.split_ratio,
-            window=row.window(sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))),
+            window=row.window(self.ledger.usable_rows(self.generation.config)),
         )
 
     def _train(self, token: int) -> TrainSpec:
