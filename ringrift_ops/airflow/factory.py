@@ -20,7 +20,7 @@ from ringrift_ops.airflow.operators import (
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import ConfigRow, Settings
+from ringrift_ops.settings import POOLS, ConfigRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 CANDIDATES = "candidates"
@@ -30,13 +30,6 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 
 FINAL = ExceptionRetryPolicy([RetryRule(exception=[GateError, UsageError, NoDataError], action=RetryAction.FAIL)])
 """A gate's no, wrong usage and missing data stay what they are; only infrastructure is tried again."""
-
-POOLS = {
-    Stage.SELFPLAY: "selfplay",
-    Stage.PARITY: "selfplay",
-    Stage.TRAIN: "training",
-    Stage.GAUNTLET: "evaluation",
-}
 
 
 def build(settings: Settings, config: ConfigRow) -> DAG:

@@ -124,11 +124,13 @@ class EnoughGames(BaseSensorOperator, OfGeneration):
         fresh = Stage.SELFPLAY in stages and not params["force"]
         found = work.enough_games(fresh=fresh)
         if found is not None:
+            work.goes_on(GamesTrigger.condition)
             return found
         lease = work.grant()
         if lease is None:
             self.wait_for_lease(context, "enough")
         self.log.info("waiting for games: %s rows are the minimum", work.profile.window_minimum_rows)
+        work.waits_for(GamesTrigger.condition)
         trigger = GamesTrigger(self.run_of(context), token=lease.token, fresh=fresh)
         return self.wait_for(trigger, "enough", timedelta(seconds=work.profile.task_timeout_seconds))
 
@@ -206,6 +208,7 @@ class TrainTask(StageTask):
         if status.over:
             self._tell(work, job_id)
             return work.complete(self.stage, token, self.shard)
+        work.waits_for(JobTrigger.condition)
         self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
         limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
         return self.wait_for(JobTrigger(self.run_of(context), job_id=job_id, token=token), "over", limit)
@@ -213,6 +216,7 @@ class TrainTask(StageTask):
     def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the verified result of the training; looks itself, whatever the trigger saw."""
         work = self.work(context)
+        work.goes_on(JobTrigger.condition)
         result = work.taken_up(self.stage)
         if result is None:
             lease = work.grant()

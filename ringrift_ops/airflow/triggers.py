@@ -31,6 +31,8 @@ class LevelTrigger(BaseTrigger):
     """Fires once :meth:`look` answers. ``run``: the arguments of ``Work.of_run``, moments as ISO text."""
 
     pause_seconds = 1.0
+    condition = ""
+    """What the ledger calls what is waited for (``ringrift_ops.ledger.Condition``)."""
 
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
@@ -65,6 +67,7 @@ class LevelTrigger(BaseTrigger):
         """Keep the generation's lease (``token`` among the arguments) while waiting under it."""
         if time.monotonic() - self._renewed > RENEW_SECONDS:
             self.work.renew(self.arguments["token"])
+            self.work.waits_for(self.condition)
             self._renewed = time.monotonic()
 
 
@@ -72,6 +75,7 @@ class LeaseTrigger(LevelTrigger):
     """Fires when the run's generation has its config's lease."""
 
     pause_seconds = 2.0
+    condition = "lease"
 
     def look(self) -> dict[str, Any] | None:
         lease = self.work.grant()
@@ -85,6 +89,8 @@ class LeaseTrigger(LevelTrigger):
 class GamesTrigger(LevelTrigger):
     """Fires when there are games enough to train on."""
 
+    condition = "games"
+
     def look(self) -> dict[str, Any] | None:
         self.renew()
         return self.work.enough_games(fresh=self.arguments["fresh"])
@@ -92,6 +98,8 @@ class GamesTrigger(LevelTrigger):
 
 class JobTrigger(LevelTrigger):
     """Fires when a job is over, or silent for too long, or no longer ours to wait for."""
+
+    condition = "training"
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError

@@ -97,13 +97,17 @@ def events(
     as_json: o.AsJson = False,
 ) -> None:
     """Show recorded events, oldest first."""
+    from ringrift_ops.home import Home
     from ringrift_ops.ledger import EventType, Ledger
+    from ringrift_ops.operations.logs import write_logs
     from ringrift_ops.settings import config_named
 
     for name in types or []:
         if name not in set(EventType):
             raise UnknownEventTypeError(f"unknown event type {name!r}; valid: {', '.join(EventType)}")
-    found = Ledger.open().events(
+    ledger = Ledger.open()
+    write_logs(Home.find(), ledger)
+    found = ledger.events(
         types=types or (),
         config=None if config is None else config_named(config).key,
         generation=generation,

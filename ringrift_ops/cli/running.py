@@ -60,10 +60,20 @@ def run_stage(context: typer.Context, stage: Stage, doors: Doors, spec_of: Calla
         else:
             spec = spec_of()
         result = run_spec(stage, spec, doors)
+        _write_logs()
         if doors.result is not None:
             atomic_write(doors.result, result.model_dump_json(indent=1).encode() + b"\n")
     show_result(result, as_json=doors.as_json)
     raise typer.Exit(exit_code_of(result))
+
+
+def _write_logs() -> None:
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations.logs import write_logs
+    from ringrift_ops.stages.recording import open_ledger
+
+    home = Home.find()
+    write_logs(home, open_ledger(home))
 
 
 def run_spec(stage: Stage, spec: StageSpec, doors: Doors) -> BaseModel:

@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ringrift_ops.stages.specs import Stage
+
 Rate = Field(gt=0.0, lt=1.0)
 Family = Literal["sparse", "convolutional"]
 
@@ -343,6 +345,15 @@ LARGE_BOARD: dict[str, dict[str, object]] = {
 """What differs from a profile's row on square19 and hexagonal."""
 
 
+POOLS: dict[Stage, str] = {
+    Stage.SELFPLAY: "selfplay",
+    Stage.PARITY: "selfplay",
+    Stage.TRAIN: "training",
+    Stage.GAUNTLET: "evaluation",
+}
+"""Airflow's pool for the tasks of a stage; the others use the default pool."""
+
+
 # --- leases --------------------------------------------------------------------------------------
 
 
@@ -357,3 +368,22 @@ class LeaseRules(Row):
 
 
 LEASES = LeaseRules()
+
+
+# --- operations ----------------------------------------------------------------------------------
+
+
+class OperationsRules(Row):
+    """When something is said, refused or given up."""
+
+    begin_seconds: float = Field(
+        default=300.0,
+        description="what a job may take longer to begin than between two heartbeats: compiling takes minutes at worst",
+    )
+    disk_free_bytes: int = Field(default=10 * 10**9, description="below this nothing new is started (R31)")
+    log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
+    watch_seconds: float = Field(default=2.0, description="between two pictures of `ringrift status --watch`")
+    recent_events: int = Field(default=20, description="events that a status shows")
+
+
+OPERATIONS = OperationsRules()
