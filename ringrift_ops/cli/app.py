@@ -21,6 +21,7 @@ from ringrift_ops.cli import (
     rules,
     selfplay,
     stages,
+    status,
     train,
 )
 
@@ -52,5 +53,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)
