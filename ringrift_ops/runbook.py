@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringrift_ops.ledger import Ledger
+from ringrift_ops.ledger import Breaker, Ledger
 from ringrift_ops.ledger import Wait as Waiter
+from ringrift_ops.operations.breakers import breaker_status, reset
+from ringrift_ops.operations.by import By
 from ringrift_ops.operations.health import Health, health
 from ringrift_ops.operations.status import cell_of, cell_shape, stage_status
 from ringrift_ops.operations.waiting import waiters_for
@@ -48,3 +50,15 @@ class Router:
 def get_router() -> Router:
     """Return the router of this home."""
     return Router()
+
+
+def get_circuit_breaker_status(config: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return {action: {"open", "failures", "configs"}} for every action (R9)."""
+    return breaker_status(Ledger.open(), config)
+
+
+def reset_circuit_breaker(
+    action: str | None, config: str | None = None, *, reason: str = "reset_circuit_breaker"
+) -> list[Breaker]:
+    """Close the breakers of an action (None: of all) and return those that were not at rest (R10)."""
+    return reset(Ledger.open(), By.here(reason, "python"), action, config)

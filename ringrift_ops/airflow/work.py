@@ -30,6 +30,7 @@ from ringrift_ops.ledger import (
     StageRun,
     generation_lease,
 )
+from ringrift_ops.operations import breakers
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import CHECKS, ProfileRow, Settings
@@ -212,6 +213,8 @@ class Work:
         job_id = self.job_id(stage, shard)
         spec = self._spec(stage, token, shard)
         self._end_fenced(job_id, token)
+        if self.jobs.poll(job_id).state not in (JobState.RUNNING, JobState.DONE):
+            breakers.admit(self.ledger, self.generation.config, stage)
         run = self.ledger.start_stage(
             self.generation.id, stage.value, shard, spec.model_dump(mode="json"), token, job_id=job_id
         )
@@ -298,11 +301,13 @@ class Work:
             self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
             attempt = self.jobs.poll(job_id).attempt
             self._event(FAILURES[stage], {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            breakers.note(self.ledger, self.generation.config, stage, error)
             self._show()
             raise
         plain = result.model_dump(mode="json")
         spec = json.loads((self.jobs.folder(job_id) / "spec.json").read_text())
         self.ledger.record_stage_result(self.generation.id, stage.value, shard, spec, plain, token, job_id=job_id)
+        breakers.note(self.ledger, self.generation.config, stage, None)
         self._show()
         return plain
 

@@ -8,6 +8,7 @@ import typer
 
 import ringrift_ops
 from ringrift_ops.cli import (
+    control,
     distribute,
     export,
     gauntlet,
@@ -53,5 +54,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (status, pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, control, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

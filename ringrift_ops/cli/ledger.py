@@ -79,7 +79,10 @@ def lineage(
 def _artifact_line(artifact: Artifact) -> str:
     generation = "" if artifact.generation is None else f" of generation {artifact.generation}"
     what = f"{artifact.kind}{generation}, {artifact.config}"
-    return f"{artifact.sha[:12]}  {what}, {artifact.bytes:,} bytes, {artifact.path}"
+    waived = "".join(
+        f", WAIVED {one['kind']} ({one['actor']}: {one['reason']})" for one in artifact.meta.get("waivers", [])
+    )
+    return f"{artifact.sha[:12]}  {what}, {artifact.bytes:,} bytes, {artifact.path}{waived}"
 
 
 def _relative_line(relative: Relative) -> str:

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringrift_ops.cli import options as o
+from ringrift_ops.cli.control import ConfigArgument
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 from ringrift_ops.errors import ExitCode
 
 if TYPE_CHECKING:
     from ringrift_ops.operations.status import Cell, ConfigStatus, Status
-
-ConfigArgument = Annotated[
-    str | None, typer.Argument(metavar="[CONFIG]", help="Config key, e.g. hex8_2p; all unless given.")
-]
 
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -151,6 +148,7 @@ def _show_one(one: ConfigStatus) -> None:
         champion = one.champion
         shown["champion"] = f"{champion.sha}, {champion.kind} {_age(champion.age_seconds)} ago: {champion.reason}"
         shown["evidence"] = f"{champion.evidence} (gate {champion.gate_version or 'none'})"
+        shown["waivers"] = ", ".join(f"{x['kind']} by {x['actor']}: {x['reason']}" for x in champion.waivers)
     print_fields(shown)
     print()
     print_table(

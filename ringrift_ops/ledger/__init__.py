@@ -22,6 +22,8 @@ from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
 from ringrift_ops.ledger.records import (
     Artifact,
+    AuditRow,
+    Breaker,
     Canonical,
     Condition,
     DeliveryRow,
@@ -46,6 +48,8 @@ __all__ = [
     "FAILURES",
     "Artifact",
     "ArtifactConflictError",
+    "AuditRow",
+    "Breaker",
     "Canonical",
     "CanonicalMovedError",
     "Condition",

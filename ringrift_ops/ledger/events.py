@@ -45,6 +45,8 @@ class EventType(StrEnum):
     LEASE_GRANTED = "LEASE_GRANTED"
     LEASE_RELEASED = "LEASE_RELEASED"
     LEASE_FORCED = "LEASE_FORCED"
+    BREAKER_OPENED = "BREAKER_OPENED"
+    BREAKER_CLOSED = "BREAKER_CLOSED"
     GENERATION_STARTED = "GENERATION_STARTED"
     GENERATION_FINISHED = "GENERATION_FINISHED"
 
@@ -190,6 +192,18 @@ class LeaseForced(Payload):
     actor: str
 
 
+class BreakerOpened(Payload):
+    action: str
+    failures: int
+    reason: str
+
+
+class BreakerClosed(Payload):
+    action: str
+    failures: int
+    reason: str
+
+
 class GenerationStarted(Payload):
     key: str
     number: int
@@ -223,6 +237,8 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.LEASE_GRANTED: LeaseGranted,
     EventType.LEASE_RELEASED: LeaseReleased,
     EventType.LEASE_FORCED: LeaseForced,
+    EventType.BREAKER_OPENED: BreakerOpened,
+    EventType.BREAKER_CLOSED: BreakerClosed,
     EventType.GENERATION_STARTED: GenerationStarted,
     EventType.GENERATION_FINISHED: GenerationFinished,
 }

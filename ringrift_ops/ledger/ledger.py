@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ringrift_ops.ledger.artifacts import Artifacts
+from ringrift_ops.ledger.audit import Audit
+from ringrift_ops.ledger.breakers import Breakers
 from ringrift_ops.ledger.engine import make_engine
 from ringrift_ops.ledger.evaluations import Evaluations
 from ringrift_ops.ledger.events import Events
@@ -14,7 +16,7 @@ from ringrift_ops.ledger.waits import Waits
 from ringrift_ops.settings.load import Settings
 
 
-class Ledger(View, Leases, Artifacts, Evaluations, Promotions, Waits, Standings, Events):
+class Ledger(View, Leases, Artifacts, Evaluations, Promotions, Waits, Breakers, Audit, Standings, Events):
     """One ledger. Every method is one transaction; nothing is kept open in between.
 
     Every method that takes ``now`` means an aware datetime and defaults to the present moment;

@@ -237,6 +237,34 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Breaker:
+    """One action of one config. ``failures`` in a row, ``reason`` of the last, ``opened_at`` of the last opening."""
+
+    config: str
+    action: str
+    state: Literal["closed", "open", "half-open"]
+    failures: int
+    successes: int
+    opened_at: datetime | None
+    reason: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """Something a person (or a program for one) was about to change: who, what, why, through which door."""
+
+    id: int
+    at: datetime
+    actor: str
+    door: str
+    action: str
+    config: str | None
+    reason: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Waiver:
     """A recorded exception: who, why, until when."""
 

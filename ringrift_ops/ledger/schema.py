@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0010"
+REVISION = "0012"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -241,6 +241,32 @@ waits = sa.Table(
     sa.Column("seen_at", UtcDateTime, nullable=False),
 )
 """What a generation's run waits for now; a row goes when the waiting ends."""
+
+breakers = sa.Table(
+    "breakers",
+    METADATA,
+    sa.Column("config", NAME, primary_key=True),
+    sa.Column("action", sa.String(40), primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("successes", sa.Integer, nullable=False),
+    sa.Column("opened_at", UtcDateTime),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("changed_at", UtcDateTime, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    METADATA,
+    _id(),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("door", sa.String(20), nullable=False),
+    sa.Column("action", sa.String(40), nullable=False),
+    sa.Column("config", NAME, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)
 
 waivers = sa.Table(
     "waivers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.generations import generation_from
 from ringrift_ops.ledger.leases import config_of
 from ringrift_ops.ledger.records import (
+    Breaker,
     Canonical,
     Evaluation,
     Generation,
@@ -49,10 +50,13 @@ class ConfigStanding:
     lease: Lease | None
     canonical: Canonical | None
     promotion: Promotion | None
+    waivers: list[dict[str, Any]]
+    """The waivers stamped on the canonical: exceptions under which it or what it was made from came to be."""
     evaluation: Evaluation | None
     """What the promotion of the canonical rests on."""
     rows: Rows
     last_training: datetime | None
+    breakers: list[Breaker]
 
 
 class Standings(Connected):
@@ -81,6 +85,11 @@ def _read(connection: Connection, keys: list[str]) -> list[ConfigStanding]:
     }
     wanted = [one.evaluation for one in moves.values() if one.evaluation is not None]
     judged = {row.id: evaluation_from(row) for row in _where_in(connection, schema.evaluations, "id", wanted)}
+    breakers = [Breaker(**row._asdict()) for row in connection.execute(sa.select(schema.breakers))]
+    nets = {
+        row.sha: row.meta
+        for row in _where_in(connection, schema.artifacts, "sha", [one.sha for one in canonicals.values()])
+    }
     rows, trained = _rows(connection), _last_training(connection)
     found = []
     for key in keys:
@@ -95,15 +104,17 @@ def _read(connection: Connection, keys: list[str]) -> list[ConfigStanding]:
                 lease=leases.get(key),
                 canonical=canonical,
                 promotion=promotion,
+                waivers=[] if canonical is None else nets[canonical.sha].get("waivers", []),
                 evaluation=None if promotion is None else judged.get(promotion.evaluation or 0),
                 rows=rows.get(key, Rows(0, 0)),
                 last_training=trained.get(key),
+                breakers=[one for one in breakers if one.config == key],
             )
         )
     return found
 
 
-def _where_in(connection: Connection, table: sa.Table, column: str, values: list[int]) -> Iterable[sa.Row[Any]]:
+def _where_in(connection: Connection, table: sa.Table, column: str, values: Sequence[object]) -> Iterable[sa.Row[Any]]:
     return connection.execute(sa.select(table).where(table.c[column].in_(values))) if values else ()
 
 

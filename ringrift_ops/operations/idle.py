@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ringrift_ops.hosts.jobs import JobStatus
 from ringrift_ops.ledger import ConfigStanding, Generation, GenerationState, Lease, StageRun
+from ringrift_ops.operations.breakers import half_opens_at
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
 from ringrift_ops.settings import LEASES, OPERATIONS, POOLS, ProfileRow, Settings
@@ -26,6 +27,7 @@ class Why(StrEnum):
     SCHEDULED = "scheduled"
     LEASE = "lease"
     STALLED = "stalled"
+    BREAKER = "breaker open"
     DISK = "disk"
     HOST = "host missing"
     COOLDOWN = "cooldown"
@@ -110,6 +112,20 @@ def why_stopped(standing: ConfigStanding, facts: Facts) -> Idle | None:
             Why.STALLED, f"its lease ran out {ended} and nobody renewed it", f"`ringrift recover {mine.config}`"
         )
     return _not_running() if facts.airflow is None else None
+
+
+def why_breaker(stage: Stage, standing: ConfigStanding, facts: Facts) -> Idle | None:
+    """Return that the stage's breaker is open; None when an attempt would be let through."""
+    found = next((one for one in standing.breakers if one.action == stage.value), None)
+    until = None if found is None else half_opens_at(found)
+    if found is None or found.opened_at is None or until is None or until <= facts.now:
+        return None
+    return Idle(
+        Why.BREAKER,
+        f"breaker open since {stamp(found.opened_at)}: {found.reason}; half-opens at {stamp(until)}",
+        f"`ringrift breakers reset {standing.config} {stage.value} --reason WHY`",
+        until,
+    )
 
 
 def why_not_yet(stage: Stage, standing: ConfigStanding, facts: Facts) -> Idle:

@@ -69,6 +69,7 @@ class Champion:
     reason: str
     evidence: str
     gate_version: str | None
+    waivers: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def config_status(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> Co
             reason=moved.reason,
             evidence=evidence(moved.counts) or "none",
             gate_version=moved.gate_version,
+            waivers=standing.waivers,
         )
     return ConfigStatus(
         config=standing.config,
@@ -233,7 +235,8 @@ def _with_runs(
         )  # fmt: skip
     elif state == "failed":
         change = f"`ringrift jobs {runs[0].job_id} --logs`, then `ringrift recover {standing.config}`"
-        why = Idle(Why.FAILED, errors[0] if errors else "no reason given", change)
+        failed = Idle(Why.FAILED, errors[0] if errors else "no reason given", change)
+        why = idle.why_breaker(stage, standing, facts) or failed
     else:
         silent = (idle.why_silent(one, profile, facts.now) for one in polled)
         why = everywhere or next((one for one in silent if one is not None), None)
@@ -259,6 +262,8 @@ def _without_runs(
     state = "waiting"
     if passed_over:
         state, why = "skipped", Idle(Why.SKIPPED, "its run was not asked for this stage", "another run")
+    elif (held := idle.why_breaker(stage, standing, facts)) is not None:
+        state, why = ("waiting" if found is not None and found.finished_at is None else "idle"), held
     elif everywhere is not None:
         state, why = ("waiting" if running else "idle"), everywhere
         if found is not None and found.state is GenerationState.WAITING:

@@ -382,6 +382,8 @@ class OperationsRules(Row):
     )
     disk_free_bytes: int = Field(default=10 * 10**9, description="below this nothing new is started (R31)")
     log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
+    breaker_failures: int = Field(default=5, description="infrastructure errors in a row that open a breaker")
+    breaker_seconds: int = Field(default=600, description="after which an open breaker lets one attempt through")
     watch_seconds: float = Field(default=2.0, description="between two pictures of `ringrift status --watch`")
     recent_events: int = Field(default=20, description="events that a status shows")
 

@@ -112,6 +112,7 @@ class ExportSpec(StageSpec):
     window: int | None = Field(description="newest rows to keep (gates.md data window); None = all")
     dense: str | None = Field(default=None, description="file for RingRift's key set besides; None = none")
     object_policies: bool = Field(default=False, description="RingRift's pickled policy arrays in the dense file")
+    waiver: int | None = Field(default=None, description="parity waiver in force; None = only games that passed")
 
 
 class ExportResult(Frozen):
@@ -126,6 +127,7 @@ class ExportResult(Frozen):
     soft_target_fraction: float
     seconds: float
     dense: str | None = Field(default=None, description="the file with RingRift's key set, if it was asked for")
+    waived_games: int = Field(default=0, description="games in it that parity has not passed, under the spec's waiver")
 
 
 class TrainSpec(StageSpec):
