@@ -19,6 +19,7 @@ from ringrift_ops.cli import (
     pipeline,
     platform,
     promote,
+    recovery,
     rules,
     selfplay,
     stages,
@@ -54,5 +55,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (status, control, pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, recovery, control, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

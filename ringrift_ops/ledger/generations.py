@@ -296,6 +296,19 @@ class Generations(Connected):
             )
             return dropped.rowcount
 
+    def clear_unfinished_stages(self, config: str, stage: str | None = None) -> int:
+        """Drop the rows of a config's stages (of one stage) that failed or count as running; what is done stays.
+
+        Returns how many were dropped; events and artifacts stay.
+        """
+        table, of = schema.stage_runs, schema.generations
+        mine = sa.select(of.c.id).where(of.c.config == config_named(config).key)
+        query = sa.delete(table).where(table.c.generation.in_(mine), table.c.state != "done")
+        if stage is not None:
+            query = query.where(table.c.stage == stage_named(stage).value)
+        with self._writing() as connection:
+            return connection.execute(query).rowcount
+
     def stage_result(self, generation_id: int, stage: str, shard: int = 0) -> dict[str, Any] | None:
         """Return the result of a stage (of one shard), None when it is not done."""
         with self._reading() as connection:

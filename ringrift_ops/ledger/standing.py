@@ -40,7 +40,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class ConfigStanding:
-    """One config. ``generation``: the one that runs, else the next in line, else the newest; None before the first."""
+    """One config. ``generation``: the one that runs, else the next in line, else the newest that
+    was not withdrawn; None before the first.
+    """
 
     config: str
     generation: Generation | None
@@ -120,7 +122,8 @@ def _where_in(connection: Connection, table: sa.Table, column: str, values: Sequ
 
 def _generations(connection: Connection, keys: list[str]) -> tuple[dict[str, list[Generation]], dict[str, Generation]]:
     table = schema.generations
-    newest = sa.select(sa.func.max(table.c.id)).where(table.c.config.in_(keys)).group_by(table.c.config)
+    taken = (table.c.config.in_(keys), table.c.state != GenerationState.WITHDRAWN.value)
+    newest = sa.select(sa.func.max(table.c.id)).where(*taken).group_by(table.c.config)
     active = (GenerationState.RUNNING.value, GenerationState.WAITING.value)
     query = (
         sa.select(table)

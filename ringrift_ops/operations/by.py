@@ -9,6 +9,9 @@ from typing import Any
 
 from ringrift_ops.ledger import AuditRow, Ledger, MissingReasonError
 
+NOT_GIVEN = "not given"
+"""The reason of a change that needs none."""
+
 
 @dataclass(frozen=True)
 class By:
@@ -26,7 +29,7 @@ class By:
     def audited(self, ledger: Ledger, action: str, config: str | None, **detail: Any) -> AuditRow:
         """Write the audit row of a change that is about to be made."""
         return ledger.record_audit(
-            action, actor=self.actor, door=self.door, config=config, reason=self.reason, detail=detail
+            action, actor=self.actor, door=self.door, config=config, reason=self.reason or NOT_GIVEN, detail=detail
         )
 
     def needs_reason(self, what: str) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
+from ringrift_ops.operations.control import Controls
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.status import Status, status
 from ringrift_ops.operations.surroundings import AirflowFacts, Pool
@@ -45,6 +46,13 @@ def airflow_facts(home: Home) -> AirflowFacts | None:
         next_runs={str(one["dag_id"]): _moment(one["next_dagrun_run_after"]) for one in dags},
         pools={str(one["name"]): Pool(int(one["slots"]), int(one["open_slots"])) for one in pools},
     )
+
+
+def controls() -> Controls:
+    """Return what operators control: this home, and its Airflow when that runs."""
+    home = Home.find()
+    settings = Settings.load(home)
+    return Controls(home, settings, Ledger.open(settings.ledger_url), running_api(home))
 
 
 def look(config: str | None = None) -> Status:
