@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ringrift_ops.ledger import Breaker, Ledger
+from ringrift_ops.ledger import Breaker, Evaluation, Ledger
 from ringrift_ops.ledger import Wait as Waiter
 from ringrift_ops.operations.breakers import breaker_status, reset
 from ringrift_ops.operations.by import By
@@ -16,11 +17,14 @@ from ringrift_ops.operations.control import Reset, start, trigger
 from ringrift_ops.operations.control import reset as reset_config
 from ringrift_ops.operations.health import Health, health
 from ringrift_ops.operations.locks import Lock, locks, release
-from ringrift_ops.operations.promotions import Followed, announce
 from ringrift_ops.operations.status import cell_of, cell_shape, stage_status
 from ringrift_ops.operations.waiting import waiters_for
 from ringrift_ops.platform.facts import controls, look
-from ringrift_ops.settings import CONFIGS, config_named
+from ringrift_ops.settings import CONFIGS, config_key, config_named
+from ringrift_ops.store import sha256_file
+
+if TYPE_CHECKING:
+    from ringrift_ops.operations.promotions import Answer, Followed
 
 
 class PipelineOrchestrator:
@@ -129,7 +133,43 @@ def release_training_lock(config: str, force: bool = False, reason: str = "") ->
 
 def emit_model_promoted(config_key: str, model_path: str, source: str) -> Followed:
     """Record it, and do again what follows a promotion; only of the net that is in force (R75)."""
+    from ringrift_ops.operations.promotions import announce
+
     found = controls()
     return announce(
         found.home, found.settings, found.ledger, By.here(source, "python"), config_key, model_path
     )  # fmt: skip
+
+
+class PromotionController:
+    """Promotion under the runbooks' method names. Holds no state."""
+
+    @classmethod
+    def get_instance(cls) -> PromotionController:
+        """Return the controller of this home (R76)."""
+        return cls()
+
+    @property
+    def last_evaluation(self) -> Evaluation | None:
+        """Return the newest evaluation of any config, None before the first (R76)."""
+        found = Ledger.open().evaluations(limit=1)
+        return found[0] if found else None
+
+    async def evaluate_and_promote(
+        self,
+        model_path: str,
+        board_type: str,
+        num_players: int,
+        gauntlet_games: int | None = None,
+        dry_run: bool = False,
+        reason: str = "evaluate_and_promote",
+    ) -> Answer:
+        """Play the net's gauntlet and promote it if it passes: .promoted, .canonical_path, .failure_reason (R50)."""
+        from ringrift_ops.operations.promotions import Asked, Desk, Net, promote_net
+        from ringrift_ops.stages.heartbeat import silent
+
+        found, path = controls(), Path(model_path)
+        desk = Desk(found.home, found.settings, found.ledger)
+        net = Net(sha256_file(path), path.absolute())
+        asked = Asked(gauntlet=True, games=gauntlet_games, dry_run=dry_run)
+        return promote_net(desk, By.here(reason, "python"), config_key(board_type, num_players), net, asked, silent)

@@ -44,8 +44,8 @@ def distribute(
 def spec_of(key: str, model: str, destinations: list[Path], *, profile: str | None) -> DistributeSpec:
     """Return what the options ask for; raises ``NoSuchNetError`` and ``OptionConflictError``."""
     from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     settings = Settings.load()
     folders = [str(folder.absolute()) for folder in destinations] or settings.destinations

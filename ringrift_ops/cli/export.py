@@ -90,10 +90,10 @@ def spec_of(
 
     Raises :class:`~ringrift_ops.cli.options.OptionConflictError`, ``MissingFileError``, ``MissingDatabaseError``.
     """
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.operations.waivers import waiver_asked_for
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     paths = [o.existing(path, "--db") for path in databases]
     if use_discovery:

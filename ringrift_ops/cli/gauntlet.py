@@ -76,8 +76,8 @@ def spec_of(
 ) -> GauntletSpec:
     """Return what the options ask for; raises ``UnknownOpponentError``, ``NoSuchNetError`` and their like."""
     from ringrift_ops.cli.nets import canonical_net, net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings, opponent_named
+    from ringrift_ops.stages.order import Order
 
     if model is None:
         raise o.OptionConflictError("which net? Give --model FILE, a sha256 or canonical")

@@ -72,8 +72,8 @@ def spec_of(
     bundles: Path | None = None,
 ) -> ParitySpec:
     """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError`."""
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     paths = [str(o.existing(path, "--db")) for path in databases]
     order = Order.of(Settings.load(), config, profile, seed)

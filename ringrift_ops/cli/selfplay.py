@@ -83,8 +83,8 @@ def spec_of(
 ) -> SelfplaySpec:
     """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.OptionConflictError` and its like."""
     from ringrift_ops.cli.nets import CANONICAL, canonical_net, net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     if model is not None and player not in (None, "net"):
         raise o.OptionConflictError(f"--model is for --player net, not for --player {player}")

@@ -85,8 +85,8 @@ def spec_of(
     Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one.
     """
     from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
     from ringrift_ops.store import sha256_file
 
     if data is None:

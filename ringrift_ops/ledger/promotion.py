@@ -89,6 +89,7 @@ class Promotions(Connected):
             rests_on = None if evaluation is None else evaluations.find(connection, evaluation)
             if kind == "promote":
                 _require_evidence(key, new, expected, rests_on)
+                _refuse_rolled_back(connection, key, new, rests_on)
             values: dict[str, Any] = {
                 "config": key, "kind": kind, "sha": new, "previous": expected, "generation": generation,
                 "token": token, "evaluation": evaluation,
@@ -233,6 +234,21 @@ def _require_evidence(config: str, new: Sha256, expected: Sha256 | None, found: 
         raise NoEvidenceForPromotionError(
             f"{config}: {new} was measured against {found.previous or 'no net'}, the one in force is "
             f"{expected or 'none'}; run its gauntlet again"
+        )
+
+
+def _refuse_rolled_back(connection: Connection, config: str, new: Sha256, found: Evaluation | None) -> None:
+    """A net that was taken back is not promoted again by evidence from before (R56)."""
+    table = schema.promotions
+    row = connection.execute(
+        sa.select(table)
+        .where(table.c.config == config, table.c.previous == new, table.c.kind.in_(("rollback", "back_out")))
+        .order_by(table.c.id.desc())
+    ).first()
+    if row is not None and found is not None and found.created_at <= row.created_at:
+        raise NoEvidenceForPromotionError(
+            f"{config}: {new} was taken back by {row.actor} ({row.reason}) after that evaluation; "
+            "run its gauntlet again"
         )
 
 

@@ -210,9 +210,10 @@ class GauntletResult(Frozen):
 class PromoteSpec(StageSpec):
     candidate: Sha256
     candidate_path: str
-    report: Sha256
-    report_path: str
+    report: Sha256 | None = Field(description="the gauntlet to go by; None only under a waiver")
+    report_path: str | None
     auto_promote: bool
+    waiver: int | None = Field(default=None, description="gauntlet waiver in force: promote without a PASS")
 
 
 class PromoteResult(Frozen):

@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from ringrift_ops.cli.order import Order
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.writer import BatchWriter
 from ringrift_ops.home import Home
@@ -30,6 +29,7 @@ from ringrift_ops.rules.game import game
 from ringrift_ops.settings import CONFIGS, PROFILES, Settings
 from ringrift_ops.stages import export, parity, selfplay
 from ringrift_ops.stages.heartbeat import Heartbeat
+from ringrift_ops.stages.order import Order
 from ringrift_ops.stages.specs import ExportResult, SearchSettings, SelfplaySpec
 from tests.bench.figures import Row, Sheet
 from tests.bench.machine import one_core, processor_time, temporary_home
