@@ -8,6 +8,7 @@ import typer
 
 import ringrift_ops
 from ringrift_ops.cli import (
+    backout,
     control,
     distribute,
     export,
@@ -55,5 +56,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (status, recovery, control, pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, recovery, control, backout, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

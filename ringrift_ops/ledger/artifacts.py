@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ringrift_ops.errors import UsageError
-from ringrift_ops.ledger import leases, schema
+from ringrift_ops.ledger import leases, poison, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import ArtifactConflictError, UnknownArtifactError
 from ringrift_ops.ledger.records import Artifact, Kind, Lineage, Relative, WindowBatch
@@ -91,6 +91,7 @@ class Artifacts(Connected):
             links = [{"child": sha, "parent": parent, "role": role} for parent, role in dict.fromkeys(parents)]
             if links:
                 connection.execute(sa.insert(schema.artifact_parents), links)
+            poison.inherit(connection, sha, [parent for parent, _ in parents])
             if artifact.kind == "weights":
                 _mark_trained(connection, sha)
             return artifact
@@ -113,14 +114,21 @@ class Artifacts(Connected):
         return Artifact(**rows[0]._asdict())
 
     def artifacts(
-        self, *, config: str | None = None, kind: Kind | None = None, generation: int | None = None
+        self,
+        *,
+        config: str | None = None,
+        kind: Kind | None = None,
+        generation: int | None = None,
+        clean: bool = False,
     ) -> list[Artifact]:
-        """Return artifacts, newest first."""
+        """Return artifacts, newest first; with ``clean`` without those that were backed out."""
         table = schema.artifacts
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.sha)
         for column, value in ((table.c.config, config), (table.c.kind, kind), (table.c.generation, generation)):
             if value is not None:
                 query = query.where(column == value)
+        if clean:
+            query = query.where(table.c.sha.not_in(sa.select(schema.poisoned.c.sha)))
         with self._reading() as connection:
             return [Artifact(**row._asdict()) for row in connection.execute(query)]
 
@@ -164,12 +172,13 @@ class Artifacts(Connected):
                 "report": report, "passed": passed, "checked": checked, "failed": failed,
                 "recorded_at": now or utc_now(), "config": games.config, "games": games.meta["games"] - failed,
                 "rows": games.meta["moves"], "trained": _is_trained(connection, batch),
+                "poisoned": bool(poison.find(connection, [batch])),
             }  # fmt: skip
             if connection.execute(sa.update(table).where(table.c.batch == batch).values(**values)).rowcount == 0:
                 connection.execute(sa.insert(table).values(batch=batch, **values))
 
     def games_in_window(self, config: str, rows: int | None = None) -> list[WindowBatch]:
-        """Return the batches of a config whose parity passed, newest first, whoever made them.
+        """Return the batches of a config whose parity passed and that were not backed out, newest first.
 
         With ``rows``: only as many as hold the newest so many rows. ``ProfileRow.window`` says how
         many rows a training should see.
@@ -180,6 +189,7 @@ class Artifacts(Connected):
             sa.select(*columns)
             .join(verdict, verdict.c.batch == made.c.sha)
             .where(made.c.config == config_named(config).key, made.c.kind == "games", verdict.c.passed)
+            .where(verdict.c.poisoned.is_(False))
             .order_by(made.c.created_at.desc(), made.c.sha)
         )
         window: list[WindowBatch] = []
@@ -202,12 +212,11 @@ class Artifacts(Connected):
 
     def _passed_rows(self, config: str, *more: sa.ColumnElement[bool]) -> int:
         table = schema.parity_verdicts
-        query = sa.select(sa.func.coalesce(sa.func.sum(table.c.rows), 0))
+        query = sa.select(sa.func.coalesce(sa.func.sum(table.c.rows), 0)).where(
+            table.c.config == config_named(config).key, table.c.passed, table.c.poisoned.is_(False), *more
+        )
         with self._reading() as connection:
-            return int(
-                connection.execute(query.where(table.c.config == config_named(config).key, table.c.passed, *more))
-                .scalar_one()
-            )  # fmt: skip
+            return int(connection.execute(query).scalar_one())
 
 
 def _mark_trained(connection: Connection, net: Sha256) -> None:

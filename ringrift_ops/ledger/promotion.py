@@ -10,9 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ringrift_ops.errors import UsageError
-from ringrift_ops.ledger import artifacts, evaluations, events, leases, schema
+from ringrift_ops.ledger import artifacts, evaluations, events, leases, poison, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
-from ringrift_ops.ledger.errors import ArtifactConflictError, CanonicalMovedError, NoEvidenceForPromotionError
+from ringrift_ops.ledger.errors import (
+    ArtifactConflictError,
+    CanonicalMovedError,
+    NoEvidenceForPromotionError,
+    PoisonedArtifactError,
+)
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.records import (
@@ -78,6 +83,10 @@ class Promotions(Connected):
             artifact = artifacts.required(connection, new)
             if artifact.kind != "weights" or artifact.config != key:
                 raise ArtifactConflictError(f"{new} is {artifact.kind} of {artifact.config}, not weights of {key}")
+            if bad := poison.find(connection, [new]).get(new):
+                raise PoisonedArtifactError(
+                    f"{key}: {new} was backed out by {bad.actor}: {bad.reason} (found in {bad.root[:12]}); train anew"
+                )
             before = find(connection, key)
             if (before.sha if before else None) != expected:
                 raise CanonicalMovedError(

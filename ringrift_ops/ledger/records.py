@@ -265,6 +265,17 @@ class AuditRow:
 
 
 @dataclass(frozen=True)
+class Poison:
+    """An artifact that was backed out, because ``root`` (itself, or what it was made from) was found bad."""
+
+    sha: Sha256
+    root: Sha256
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Waiver:
     """A recorded exception: who, why, until when."""
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0012"
+REVISION = "0013"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -130,7 +130,8 @@ parity_verdicts = sa.Table(
     sa.Column("games", sa.Integer, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("trained", sa.Boolean, nullable=False),
-    sa.Index("ix_parity_verdicts_window", "config", "passed", "trained", "rows"),
+    sa.Column("poisoned", sa.Boolean, nullable=False),
+    sa.Index("ix_parity_verdicts_window", "config", "passed", "poisoned", "trained", "rows"),
 )
 """``games`` that passed and ``rows`` (moves) of a batch; ``trained``: some net's dataset contains it."""
 
@@ -267,6 +268,17 @@ audit = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
 )
+
+poisoned = sa.Table(
+    "poisoned",
+    METADATA,
+    sa.Column("sha", sa.ForeignKey("artifacts.sha"), primary_key=True),
+    sa.Column("root", SHA, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+"""Artifacts that were backed out: ``root`` is what was found bad, the others were made from it."""
 
 waivers = sa.Table(
     "waivers",

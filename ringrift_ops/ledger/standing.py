@@ -146,7 +146,11 @@ def _generations(connection: Connection, keys: list[str]) -> tuple[dict[str, lis
 def _rows(connection: Connection) -> dict[str, Rows]:
     table = schema.parity_verdicts
     new = sa.func.sum(sa.case((table.c.trained, 0), else_=table.c.rows))
-    query = sa.select(table.c.config, sa.func.sum(table.c.rows), new).where(table.c.passed).group_by(table.c.config)
+    query = (
+        sa.select(table.c.config, sa.func.sum(table.c.rows), new)
+        .where(table.c.passed, table.c.poisoned.is_(False))
+        .group_by(table.c.config)
+    )
     return {config: Rows(int(usable), int(fresh)) for config, usable, fresh in connection.execute(query)}
 
 

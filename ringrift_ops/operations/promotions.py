@@ -248,6 +248,7 @@ def _target(ledger: Ledger, config: str, moves: list[Promotion], to: str | None)
     if to is not None:
         return ledger.artifact_named(to).sha
     taken_back = {move.previous for move in moves if move.kind in ("rollback", "back_out")} | {moves[0].sha}
+    taken_back |= set(ledger.poisoned([move.sha for move in moves]))
     for move in moves[1:]:
         if move.sha not in taken_back:
             return move.sha

@@ -16,7 +16,7 @@ from ringrift_ops.games.discovery import GamePool
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.records import Policies
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import Waiver, derived_seed
+from ringrift_ops.ledger import PoisonedArtifactError, Waiver, derived_seed
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, DatasetWriter
 from ringrift_ops.network.encoder import ENCODER_VERSION
 from ringrift_ops.network.samples import Sampler
@@ -88,6 +88,7 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     pool = GamePool((), spec.config)
     paths = [home.resolve(path) for path in spec.databases]
     total = _count(paths, spec, tally)
+    _refuse_poisoned(home, spec, tally.batches)
     quota = None if spec.max_samples is None else max(1, spec.max_samples // max(1, total))
     temporary = home.training / f".export-{spec.config}-{spec.generation}-{spec.seed & 0xFFFFFFFF:08x}.npz"
     facts = spec.model_copy(update={"token": 0}).model_dump(mode="json", exclude={"dense", "object_policies"})
@@ -140,6 +141,14 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     )
     record_dataset(home, spec, result, tally.batches, waiver)
     return result
+
+
+def _refuse_poisoned(home: Home, spec: ExportSpec, batches: list[str]) -> None:
+    for poison in open_ledger(home).poisoned(batches).values():
+        raise PoisonedArtifactError(
+            f"{spec.config}: batch {poison.sha[:12]} was backed out by {poison.actor}: {poison.reason}; "
+            "leave its database out"
+        )
 
 
 def _waiver(home: Home, spec: ExportSpec) -> Waiver | None:

@@ -102,7 +102,7 @@ def _seed_config(connection: sa.Connection, config: str, before: int, generation
             add(
                 schema.parity_verdicts, batch=batch, report=_sha(one, "parity"), passed=True, checked=counts["games"],
                 failed=0, recorded_at=at, config=config, games=counts["games"], rows=counts["moves"],
-                trained=not last,
+                trained=not last, poisoned=False,
             )  # fmt: skip
             add(schema.artifact_parents, child=dataset, parent=batch, role="games")
             _run(add, one, Stage.SELFPLAY, shard, at, {"batch": batch, **counts})
