@@ -30,7 +30,7 @@ from ringrift_ops.ledger import (
     StageRun,
     generation_lease,
 )
-from ringrift_ops.operations import breakers
+from ringrift_ops.operations import breakers, disk
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import CHECKS, ProfileRow, Settings
@@ -215,6 +215,7 @@ class Work:
         self._end_fenced(job_id, token)
         if self.jobs.poll(job_id).state not in (JobState.RUNNING, JobState.DONE):
             breakers.admit(self.ledger, self.generation.config, stage)
+            disk.admit(self.home, self.generation.config, stage, self.profile)
         run = self.ledger.start_stage(
             self.generation.id, stage.value, shard, spec.model_dump(mode="json"), token, job_id=job_id
         )

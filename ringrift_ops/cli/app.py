@@ -21,6 +21,7 @@ from ringrift_ops.cli import (
     platform,
     promote,
     recovery,
+    retention,
     rules,
     selfplay,
     stages,
@@ -56,5 +57,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (status, recovery, control, backout, pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, recovery, control, backout, retention, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

@@ -68,6 +68,7 @@ def document(found: Status) -> dict[str, Any]:
         "last_training_time": max(trained, default=None),
         "waiting": found.waiting,
         "machine": found.machine,
+        "disk_pressure": found.disk_pressure,
         "jobs": found.jobs,
         "airflow": found.airflow,
         "recent_events": found.recent_events,

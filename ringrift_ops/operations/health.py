@@ -7,7 +7,6 @@ from typing import Any
 
 from ringrift_ops.operations.idle import Why
 from ringrift_ops.operations.status import ConfigStatus, Status
-from ringrift_ops.settings import OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,8 @@ def health(found: Status) -> Health:
         reasons.append("the platform does not run: `ringrift up`")
     else:
         reasons += [f"{name} is {found.airflow.components[name]}" for name in found.airflow.ill]
-    if found.machine.disk_free < OPERATIONS.disk_free_bytes:
-        reasons.append(
-            f"{found.machine.disk_free / 1e9:.1f} GB free on {found.machine.name}, "
-            f"{OPERATIONS.disk_free_bytes / 1e9:.0f} GB are needed"
-        )
+    if found.disk_pressure is not None:
+        reasons.append(found.disk_pressure)
     details = {
         "active_count": len(active),
         "stalled_count": len(stalled),

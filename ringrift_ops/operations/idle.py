@@ -9,9 +9,10 @@ from enum import StrEnum
 from ringrift_ops.hosts.jobs import JobStatus
 from ringrift_ops.ledger import ConfigStanding, Generation, GenerationState, Lease, StageRun
 from ringrift_ops.operations.breakers import half_opens_at
+from ringrift_ops.operations.disk import pressure
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
-from ringrift_ops.settings import LEASES, OPERATIONS, POOLS, ProfileRow, Settings
+from ringrift_ops.settings import LEASES, POOLS, ProfileRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 
@@ -134,13 +135,8 @@ def why_not_yet(stage: Stage, standing: ConfigStanding, facts: Facts) -> Idle:
     assert mine is not None
     row, key = facts.profile(mine), mine.config
     assert facts.airflow is not None
-    if facts.machine.disk_free < OPERATIONS.disk_free_bytes:
-        return Idle(
-            Why.DISK,
-            f"{facts.machine.disk_free / 1e9:.1f} GB free on {facts.machine.name}, "
-            f"{OPERATIONS.disk_free_bytes / 1e9:.0f} GB are needed",
-            "free some space",
-        )
+    if (full := pressure(facts.machine, stage, row)) is not None:
+        return Idle(Why.DISK, full, "free some space: `ringrift retention plan`")
     if stage is Stage.TRAIN and row.device == "cuda" and not facts.machine.gpu:
         return Idle(
             Why.HOST,

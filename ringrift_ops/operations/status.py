@@ -17,6 +17,7 @@ from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Ledger, Outcome, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
+from ringrift_ops.operations.disk import pressure
 from ringrift_ops.operations.idle import Facts, Idle, Why, stamp
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
 from ringrift_ops.operations.waiting import Waiting, waiting
@@ -105,6 +106,8 @@ class Status:
     waiting: list[Waiting]
     machine: Machine
     jobs: list[str]
+    disk_pressure: str | None
+    """Why nothing that fills the disk is started; None when it may be."""
     airflow: AirflowFacts | None
     recent_events: list[Event]
 
@@ -128,6 +131,7 @@ def status(
         waiting=waiting(ledger, key, facts.now),
         machine=facts.machine,
         jobs=[job for one in configs for cell in one.stages if cell.status == "running" for job in cell.jobs],
+        disk_pressure=pressure(facts.machine, Stage.TRAIN, settings.profile(configs[0].config)),
         airflow=airflow,
         recent_events=ledger.events(config=key, limit=OPERATIONS.recent_events),
     )

@@ -28,6 +28,7 @@ from ringrift_ops.settings.tables import (
     OPERATIONS,
     POOLS,
     PROFILES,
+    RETENTION,
     Checks,
     ConfigRow,
     GateRules,
@@ -35,6 +36,7 @@ from ringrift_ops.settings.tables import (
     LeaseRules,
     OperationsRules,
     ProfileRow,
+    RetentionRules,
 )
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "OPERATIONS",
     "POOLS",
     "PROFILES",
+    "RETENTION",
     "STAGE_ALIASES",
     "Checks",
     "ConfigRow",
@@ -55,6 +58,7 @@ __all__ = [
     "LeaseRules",
     "OperationsRules",
     "ProfileRow",
+    "RetentionRules",
     "Settings",
     "SettingsFileError",
     "UnknownConfigError",

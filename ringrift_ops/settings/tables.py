@@ -206,6 +206,7 @@ class ProfileRow(Row):
 
     task_timeout_seconds: int = Field(gt=0, description="of any one task")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
+    disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
 
     def window(self, usable_rows: int) -> int:
         """Return how many of the newest ``usable_rows`` N to train on (KataGo's window).
@@ -254,6 +255,7 @@ TINY = ProfileRow(
     mirror_games=24,
     task_timeout_seconds=1_200,
     stall_seconds=120,
+    disk_free_bytes=500 * 10**6,
 )
 
 QUICK = ProfileRow(
@@ -292,6 +294,7 @@ QUICK = ProfileRow(
     mirror_games=100,
     task_timeout_seconds=3_600,
     stall_seconds=180,
+    disk_free_bytes=2 * 10**9,
 )
 
 STANDARD = ProfileRow(
@@ -330,6 +333,8 @@ STANDARD = ProfileRow(
     mirror_games=200,
     task_timeout_seconds=14_400,
     stall_seconds=600,
+    # Training needs about 10 GB for checkpoints (R31).
+    disk_free_bytes=10 * 10**9,
 )
 
 PROFILES: dict[str, ProfileRow] = {row.name: row for row in (TINY, QUICK, STANDARD)}
@@ -380,7 +385,6 @@ class OperationsRules(Row):
         default=300.0,
         description="what a job may take longer to begin than between two heartbeats: compiling takes minutes at worst",
     )
-    disk_free_bytes: int = Field(default=10 * 10**9, description="below this nothing new is started (R31)")
     log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
     breaker_failures: int = Field(default=5, description="infrastructure errors in a row that open a breaker")
     breaker_seconds: int = Field(default=600, description="after which an open breaker lets one attempt through")
@@ -389,3 +393,16 @@ class OperationsRules(Row):
 
 
 OPERATIONS = OperationsRules()
+
+
+class RetentionRules(Row):
+    """What is kept, however old. Never removed at all: see ``operations.retention``."""
+
+    checkpoints: int = Field(default=5, ge=1, description="newest unfinished trainings per config (R31)")
+    datasets: int = Field(default=5, ge=1, description="newest per config")
+    nets: int = Field(default=5, ge=1, description="newest per config")
+    job_days: float = Field(default=30.0, gt=0.0, description="folders of finished jobs: logs, specs, results")
+    log_days: float = Field(default=30.0, gt=0.0, description="Airflow's task logs")
+
+
+RETENTION = RetentionRules()

@@ -182,8 +182,8 @@ def test_F25_a_cooldown_says_until_when(bench: Any) -> None:
 
 def test_F25_disk_pool_and_a_missing_gpu_are_named(bench: Any) -> None:
     generation, lease = bench.running()
-    assert why(look(bench, disk_free=10**9), Stage.SELFPLAY)[:2] == (
-        Why.DISK, f"1.0 GB free on {Machine.here(Home.find()).name}, 10 GB are needed",
+    assert why(look(bench, disk_free=10**8), Stage.SELFPLAY)[:2] == (
+        Why.DISK, f"0.1 GB free on {Machine.here(Home.find()).name}, 0.5 GB are needed in profile tiny",
     )  # fmt: skip
     full = replace(AIRFLOW, pools={"selfplay": Pool(2, 0)})
     assert why(look(bench, full), Stage.SELFPLAY)[:2] == (Why.POOL, "all 2 slots of pool selfplay are taken")
