@@ -264,6 +264,23 @@ class OutsideNets(BaseOperator):
         return [{"config": config, "weights": weights} for weights, config in nets.items()]
 
 
+class ValidateDatasets(BaseOperator):
+    """Looks through every config's newest dataset; fails when one is unfit, and says which and what to do."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.ledger import Ledger
+        from ringrift_ops.operations.datasets import require_valid, validate_newest
+
+        reports = validate_newest(Home.find(), Ledger.open())
+        for config, one in reports.items():
+            self.log.info("%s: %s", config, one.statistics)
+            for issue in one.issues:
+                self.log.warning("%s: %s: %s; %s", config, issue.check, issue.message, issue.fix)
+        require_valid(reports)
+        return {config: one.statistics["samples"] for config, one in reports.items()}
+
+
 class JudgeNet(BaseOperator):
     """Starts the run of a config's DAG that judges a net; the same net again starts none.
 

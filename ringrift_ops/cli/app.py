@@ -10,6 +10,7 @@ import ringrift_ops
 from ringrift_ops.cli import (
     backout,
     control,
+    data,
     distribute,
     export,
     gauntlet,
@@ -57,5 +58,5 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (status, recovery, control, backout, retention, pipeline, model, rules, ledger, jobs, stages):
+for _module in (status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, stages):
     _module.add_to(app)

@@ -406,3 +406,26 @@ class RetentionRules(Row):
 
 
 RETENTION = RetentionRules()
+
+
+class DataRules(Row):
+    """What a dataset must be to train on, and what is only said about it."""
+
+    least_games: int = Field(default=10, description="games in a dataset")
+    mover_mean: float = Field(
+        default=0.6, description="largest |mean value of the mover|: beyond it one outcome is missing"
+    )
+    duplicate_share: float = Field(default=0.2, description="of positions that are in it before; said, not refused")
+    drift: float = Field(default=0.25, description="population stability index against the dataset before; said only")
+    cron: str = Field(default="0 3 * * 1", description="when every config's newest dataset is looked through, UTC")
+    drift_bins: int = Field(default=10, description="tenths of the earlier dataset's positions, by ply")
+    training_memory_bytes: int = Field(default=10**9, description="free memory that a training begins with, at least")
+    learning_rate: float = Field(default=1.0, description="largest that is not taken for a slip of the pen")
+    epochs: int = Field(default=1_000)
+    batch_size: int = Field(default=65_536)
+
+
+DATA = DataRules()
+
+GPU_BATCHES: dict[int, int] = {16 * 10**9: 512, 8 * 10**9: 256, 0: 128}
+"""Largest batch by GPU memory in bytes (R31: 256 for 8 GB, 512 for 16 GB and more)."""
