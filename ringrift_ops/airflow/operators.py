@@ -125,11 +125,13 @@ class EnoughGames(BaseSensorOperator, OfGeneration):
         fresh = Stage.SELFPLAY in stages and not params["force"]
         found = work.enough_games(fresh=fresh)
         if found is not None:
+            work.goes_on(GamesTrigger.condition)
             return found
         lease = work.grant()
         if lease is None:
             self.wait_for_lease(context, "enough")
         self.log.info("waiting for games: %s rows are the minimum", work.profile.window_minimum_rows)
+        work.waits_for(GamesTrigger.condition)
         trigger = GamesTrigger(self.run_of(context), token=lease.token, fresh=fresh)
         return self.wait_for(trigger, "enough", timedelta(seconds=work.profile.task_timeout_seconds))
 
@@ -202,6 +204,7 @@ class TrainTask(StageTask):
         if status.over:
             self._tell(work, status)
             return work.complete(self.stage, token, self.shard)
+        work.waits_for(JobTrigger.condition)
         self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
         limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
         return self.wait_for(JobTrigger(self.run_of(context), job_id=job_id, token=token), "over", limit)
@@ -209,6 +212,7 @@ class TrainTask(StageTask):
     def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the verified result of the training; looks itself, whatever the trigger saw."""
         work = self.work(context)
+        work.goes_on(JobTrigger.condition)
         result = work.taken_up(self.stage)
         if result is None:
             lease = work.grant()
@@ -254,6 +258,23 @@ class OutsideNets(BaseOperator):
                 if told.get("generation") is None and "weights" in told:
                     nets[told["weights"]] = event.asset.name.partition("/")[2]
         return [{"config": config, "weights": weights} for weights, config in nets.items()]
+
+
+class ValidateDatasets(BaseOperator):
+    """Looks through every config's newest dataset; fails when one is unfit, and says which and what to do."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.ledger import Ledger
+        from ringrift_ops.operations.datasets import require_valid, validate_newest
+
+        reports = validate_newest(Home.find(), Ledger.open())
+        for config, one in reports.items():
+            self.log.info("%s: %s", config, one.statistics)
+            for issue in one.issues:
+                self.log.warning("%s: %s: %s; %s", config, issue.check, issue.message, issue.fix)
+        require_valid(reports)
+        return {config: one.statistics["samples"] for config, one in reports.items()}
 
 
 class JudgeNet(BaseOperator):

@@ -33,6 +33,8 @@ class LevelTrigger(BaseTrigger):
     """Fires once :meth:`look` answers. ``run``: the arguments of ``Work.of_run``, moments as ISO text."""
 
     pause_seconds = 1.0
+    condition = ""
+    """What the ledger calls what is waited for (``ringrift_ops.ledger.Condition``)."""
 
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
@@ -67,6 +69,7 @@ class LevelTrigger(BaseTrigger):
         """Keep the generation's lease (``token`` among the arguments) while waiting under it."""
         if time.monotonic() - self._renewed > RENEW_SECONDS:
             self.work.renew(self.arguments["token"])
+            self.work.waits_for(self.condition)
             self._renewed = time.monotonic()
 
 
@@ -74,6 +77,7 @@ class LeaseTrigger(LevelTrigger):
     """Fires when the run's generation has its config's lease."""
 
     pause_seconds = 2.0
+    condition = "lease"
 
     def look(self) -> dict[str, Any] | None:
         lease = self.work.grant()
@@ -87,6 +91,8 @@ class LeaseTrigger(LevelTrigger):
 class GamesTrigger(LevelTrigger):
     """Fires when there are games enough to train on."""
 
+    condition = "games"
+
     def look(self) -> dict[str, Any] | None:
         self.renew()
         return self.work.enough_games(fresh=self.arguments["fresh"])
@@ -98,6 +104,8 @@ class JobTrigger(LevelTrigger):
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__(run, **arguments)
         self._kept = time.monotonic()
+
+    condition = "training"
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError

@@ -19,6 +19,8 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
+    FAILURES,
+    Condition,
     EventType,
     Generation,
     GenerationState,
@@ -29,6 +31,9 @@ from ringrift_ops.ledger import (
     StageRun,
     generation_lease,
 )
+from ringrift_ops.operations import breakers, disk
+from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import CHECKS, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
@@ -52,8 +57,6 @@ from ringrift_ops.store import sha256_file
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
 
-BEGIN_SECONDS = 300.0
-"""What a job may take longer to begin than between two heartbeats: compiling everything takes minutes at worst."""
 
 SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
 """Stages whose verb ends with 1 or 3 and a whole result: the measurement is done, its answer is no."""
@@ -147,6 +150,14 @@ class Work:
         """Keep the lease; raises ``StaleTokenError`` when somebody else has it."""
         self.ledger.renew_lease(generation_lease(self.generation.config), token)
 
+    def waits_for(self, condition: str) -> None:
+        """Say that the generation's run waits, or still waits, for ``condition`` (a ``Condition``'s value)."""
+        self.ledger.note_wait(self.generation.id, self.generation.config, Condition(condition))
+
+    def goes_on(self, condition: str) -> None:
+        """Say that the generation's run no longer waits for ``condition``."""
+        self.ledger.end_wait(self.generation.id, Condition(condition))
+
     # --- the games -----------------------------------------------------------------------------------
 
     def enough_games(self, *, fresh: bool) -> dict[str, int] | None:
@@ -156,7 +167,7 @@ class Work:
         config's last training must be as long ago as the profile's cooldown says.
         """
         config, row = self.generation.config, self.profile
-        rows, new = sum(batch.rows for batch in self.ledger.games_in_window(config)), self.ledger.new_rows(config)
+        rows, new = self.ledger.usable_rows(config), self.ledger.new_rows(config)
         if rows < row.window_minimum_rows:
             return None
         if fresh and (new == 0 or self._cooling(row.cooldown_seconds)):
@@ -189,6 +200,9 @@ class Work:
         """
         job_id, before = self.job_id(stage, shard), self._run(stage, shard)
         spec = self._spec(stage, token, shard)
+        if self.look(stage, shard).state not in (JobState.RUNNING, JobState.DONE):
+            breakers.admit(self.ledger, self.generation.config, stage)
+            disk.admit(self.home, self.generation.config, stage, self.profile)
         slots = self.hosting.slots(stage, spec)
         leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
         while True:
@@ -209,6 +223,10 @@ class Work:
             payload = {"job_id": job_id, "attempt": submitted.attempt}
             payload |= {key: run.spec[key] for key in ("dataset", "parent")}
             self._event(EventType.TRAINING_STARTED, payload)
+        if stage is Stage.GAUNTLET and not submitted.adopted:
+            payload = {"job_id": job_id, "attempt": submitted.attempt}
+            payload |= {key: run.spec[key] for key in ("candidate", "previous")}
+            self._event(EventType.EVALUATION_STARTED, payload)
         self._show()
         return job_id
 
@@ -255,13 +273,7 @@ class Work:
 
     def stalled(self, status: JobStatus) -> bool:
         """Return whether a running job has been silent for too long; before it has done anything it may take longer."""
-        age = status.age
-        if status.state is not JobState.RUNNING or age is None:
-            return False
-        begun = status.heartbeat is not None and bool(status.heartbeat.get("done"))
-        if status.heartbeat_age is None or status.heartbeat_age >= age or not begun:
-            return age > self.profile.stall_seconds + BEGIN_SECONDS
-        return status.heartbeat_age > self.profile.stall_seconds
+        return is_stalled(status, self.profile)
 
     def follow(self, stage: Stage, token: int, say: Callable[[str], object], shard: int = 0) -> None:
         """Wait until the stage's job is over; its log goes to ``say`` line by line, the lease is kept.
@@ -330,13 +342,14 @@ class Work:
             self._verify(stage, spec, result)
         except RingRiftError as error:
             self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
-            if stage is Stage.TRAIN:
-                attempt = self.look(stage, shard).attempt
-                self._event(EventType.TRAINING_FAILED, {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            attempt = self.look(stage, shard).attempt
+            self._event(FAILURES[stage], {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            breakers.note(self.ledger, self.generation.config, stage, error)
             self._show()
             raise
         plain = result.model_dump(mode="json")
         self.ledger.record_stage_result(self.generation.id, stage.value, shard, spec, plain, token, job_id=job_id)
+        breakers.note(self.ledger, self.generation.config, stage, None)
         self._show()
         return plain
 
@@ -454,6 +467,7 @@ class Work:
 
     def _show(self) -> None:
         self.ledger.write_pipeline_state(self.home.pipeline_state)
+        write_logs(self.home, self.ledger)
 
 
 def _same(what: str, asked: object, got: object) -> None:

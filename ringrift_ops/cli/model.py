@@ -58,11 +58,15 @@ def show(
     key = header.get("config", model)
     evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []
     canonical = ledger.canonical(key) if key in CONFIGS else None
+    known = (
+        [one for one in ledger.artifacts(config=key, kind="weights") if one.sha == net.sha] if key in CONFIGS else []
+    )
     shown: dict[str, Any] = {
         "sha256": net.sha,
         "path": str(net.path),
         "bytes": net.path.stat().st_size,
         "canonical": canonical is not None and canonical.sha == net.sha,
+        "waivers": known[0].meta.get("waivers", []) if known else [],
         **header,
         "tensors": tensors,
         "evaluations": [

@@ -40,16 +40,40 @@ def run_stage(context: typer.Context, stage: Stage, doors: Doors, spec_of: Calla
         else:
             spec = spec_of()
         result = run_spec(stage, spec, doors)
+        _write_logs()
         if doors.result is not None:
             atomic_write(doors.result, result.model_dump_json(indent=1).encode() + b"\n")
     show_result(result, as_json=doors.as_json)
     raise typer.Exit(exit_code_of(result))
 
 
+def _preflight(spec: specs.TrainSpec) -> None:
+    """Check a training before it begins, in its own process on its own host; raises the failed check with its fix."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations.preflight import preflight, require
+    from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.recording import open_ledger
+
+    home = Home.find()
+    profile = None if spec.generation is None else open_ledger(home).generation(spec.generation).profile
+    require(preflight(home, spec, Settings.load(home).profile(spec.config, profile)))
+
+
+def _write_logs() -> None:
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations.logs import write_logs
+    from ringrift_ops.stages.recording import open_ledger
+
+    home = Home.find()
+    write_logs(home, open_ledger(home))
+
+
 def run_spec(stage: Stage, spec: StageSpec, doors: Doors) -> BaseModel:
     """Return the result of ``stage`` on ``spec``, its progress shown and written on the way."""
     if doors.verbose:
         print(f"{stage} {spec.model_dump_json(indent=1)}", file=sys.stderr)
+    if isinstance(spec, specs.TrainSpec):
+        _preflight(spec)
     run: Callable[[StageSpec, Report], BaseModel] = importlib.import_module(f"ringrift_ops.stages.{stage.value}").run
     with ExitStack() as stack:
         reports: list[Report] = [stack.enter_context(shown())]

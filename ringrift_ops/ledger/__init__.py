@@ -12,18 +12,22 @@ from ringrift_ops.ledger.errors import (
     LedgerUnavailableError,
     NoEvidenceForPromotionError,
     NotALedgerError,
+    PoisonedArtifactError,
     StaleTokenError,
     UnknownArtifactError,
     UnknownGenerationError,
 )
-from ringrift_ops.ledger.events import EventType, InvalidEventError
+from ringrift_ops.ledger.events import FAILURES, EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
 from ringrift_ops.ledger.hosts import NoFreeHostError
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
 from ringrift_ops.ledger.records import (
     Artifact,
+    AuditRow,
+    Breaker,
     Canonical,
+    Condition,
     DeliveryRow,
     Evaluation,
     Event,
@@ -34,19 +38,27 @@ from ringrift_ops.ledger.records import (
     Lease,
     Lineage,
     Outcome,
+    Poison,
     Promotion,
     Relative,
     Slot,
     StageRun,
+    Wait,
     Waiver,
     WindowBatch,
 )
+from ringrift_ops.ledger.standing import ConfigStanding
 
 __all__ = [
+    "FAILURES",
     "Artifact",
     "ArtifactConflictError",
+    "AuditRow",
+    "Breaker",
     "Canonical",
     "CanonicalMovedError",
+    "Condition",
+    "ConfigStanding",
     "DeliveryRow",
     "Evaluation",
     "Event",
@@ -68,6 +80,8 @@ __all__ = [
     "NoFreeHostError",
     "NotALedgerError",
     "Outcome",
+    "Poison",
+    "PoisonedArtifactError",
     "Promotion",
     "Relative",
     "Slot",
@@ -75,6 +89,7 @@ __all__ = [
     "StaleTokenError",
     "UnknownArtifactError",
     "UnknownGenerationError",
+    "Wait",
     "Waiver",
     "WindowBatch",
     "derived_seed",

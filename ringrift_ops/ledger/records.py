@@ -241,6 +241,65 @@ class Event:
     at: datetime
 
 
+class Condition(StrEnum):
+    """What a run can wait for: its config's lease, games enough to train on, the end of its training."""
+
+    LEASE = "lease"
+    GAMES = "games"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A run that waits. ``seen_at``: when it last asked; one that stopped asking has died."""
+
+    generation: int
+    condition: Condition
+    config: str
+    since: datetime
+    seen_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """One action of one config. ``failures`` in a row, ``reason`` of the last, ``opened_at`` of the last opening."""
+
+    config: str
+    action: str
+    state: Literal["closed", "open", "half-open"]
+    failures: int
+    successes: int
+    opened_at: datetime | None
+    reason: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """Something a person (or a program for one) was about to change: who, what, why, through which door."""
+
+    id: int
+    at: datetime
+    actor: str
+    door: str
+    action: str
+    config: str | None
+    reason: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An artifact that was backed out, because ``root`` (itself, or what it was made from) was found bad."""
+
+    sha: Sha256
+    root: Sha256
+    reason: str
+    actor: str
+    at: datetime
+
+
 @dataclass(frozen=True)
 class Waiver:
     """A recorded exception: who, why, until when."""

@@ -76,10 +76,7 @@ def _games_wanted(ledger: Ledger, settings: Settings, generation: Generation, ta
     if not any(task["task_id"] == "games" and task["state"] == "deferred" for task in tasks):
         return []
     minimum = settings.profile(generation.config, generation.profile).window_minimum_rows
-    rows, new = (
-        sum(batch.rows for batch in ledger.games_in_window(generation.config)),
-        ledger.new_rows(generation.config),
-    )
+    rows, new = ledger.usable_rows(generation.config), ledger.new_rows(generation.config)
     return [f"waiting for games: {rows:,} rows of at least {minimum:,}, {new:,} of them new"]
 
 

@@ -92,7 +92,7 @@ class Plan:
 
     def window(self) -> list[WindowBatch]:
         """Return the batches that the generation's dataset is made of, newest first (gates.md, data window)."""
-        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        usable = self.ledger.usable_rows(self.generation.config)
         return self.ledger.games_in_window(self.generation.config, self.profile.window(usable))
 
     # --- one stage each ----------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Plan:
     def _unchecked(self) -> list[Artifact]:
         """Return the config's games that parity has not passed, whoever made them."""
         passed = {batch.sha for batch in self.ledger.games_in_window(self.generation.config)}
-        made = self.ledger.artifacts(config=self.generation.config, kind="games")
+        made = self.ledger.artifacts(config=self.generation.config, kind="games", clean=True)
         return [artifact for artifact in made if artifact.sha not in passed]
 
     def _export(self, token: int) -> ExportSpec:
@@ -125,7 +125,7 @@ class Plan:
             raise NothingToWorkOnError(
                 f"{self.generation.config}: no games have passed parity; run selfplay and parity"
             )
-        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        usable = self.ledger.usable_rows(self.generation.config)
         return self.order(Stage.EXPORT, token).export(
             databases=[batch.path for batch in window], window=self.profile.window(usable), output=None
         )
@@ -141,7 +141,7 @@ class Plan:
         if (result := self._result(Stage.EXPORT)) is not None:
             made = ExportResult.model_validate(result)
             return made.dataset, made.path
-        newest = self.ledger.artifacts(config=self.generation.config, kind="dataset")
+        newest = self.ledger.artifacts(config=self.generation.config, kind="dataset", clean=True)
         if not newest:
             raise NothingToWorkOnError(f"{self.generation.config}: there is no dataset; run export first")
         return newest[0].sha, newest[0].path
@@ -153,7 +153,7 @@ class Plan:
         if (result := self._result(Stage.TRAIN)) is not None:
             made = TrainResult.model_validate(result)
             return made.weights, made.path
-        newest = self.ledger.artifacts(config=self.generation.config, kind="weights")
+        newest = self.ledger.artifacts(config=self.generation.config, kind="weights", clean=True)
         if not newest:
             raise NothingToWorkOnError(f"{self.generation.config}: there is no net to judge; run train first")
         return newest[0].sha, newest[0].path

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
-from ringrift_ops.ledger import EventType, GamePair, Ledger
+from ringrift_ops.ledger import EventType, GamePair, Ledger, Waiver
 from ringrift_ops.settings import Settings
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.specs import (
@@ -149,8 +149,10 @@ def record_parity(
     _tell(ledger, spec, EventType.PARITY_VALIDATION_COMPLETED, payload)
 
 
-def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: list[Sha256]) -> None:
-    """A dataset and the batches it was made of."""
+def record_dataset(
+    home: Home, spec: ExportSpec, result: ExportResult, batches: list[Sha256], waiver: Waiver | None
+) -> None:
+    """A dataset and the batches it was made of, stamped with the waiver that let games without parity in (R14)."""
     ledger = open_ledger(home)
     known = {one.sha for one in ledger.artifacts(config=spec.config, kind="games")}
     ledger.record_artifact(
@@ -161,18 +163,28 @@ def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: 
         spec.config,
         spec.generation,
         parents=[(sha, "games") for sha in batches if sha in known],
-        meta={"samples": result.samples, "games": result.games, "policy_samples": result.policy_samples},
+        meta={
+            "samples": result.samples,
+            "games": result.games,
+            "policy_samples": result.policy_samples,
+            "waivers": [] if waiver is None else [_stamp(waiver) | {"games": result.waived_games}],
+        },
         token=spec.token,
     )
     payload = {key: getattr(result, key) for key in ("dataset", "path", "games", "samples")}
     _tell(ledger, spec, EventType.EXPORT_COMPLETED, payload)
 
 
+def _stamp(waiver: Waiver) -> dict[str, object]:
+    facts = {"id": waiver.id, "kind": waiver.kind, "reason": waiver.reason, "actor": waiver.actor}
+    return facts | {"expires_at": waiver.expires_at.isoformat()}
+
+
 @_effect
 def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str) -> None:
     """A net, its dataset and the net it started from."""
     ledger = open_ledger(home)
-    known = {one.sha for one in ledger.artifacts(config=spec.config)}
+    known = {one.sha: one for one in ledger.artifacts(config=spec.config)}
     parents = [(result.dataset, "dataset")] + ([] if result.parent is None else [(result.parent, "parent")])
     ledger.record_artifact(
         result.weights,
@@ -182,7 +194,12 @@ def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str
         spec.config,
         spec.generation,
         parents=[(sha, role) for sha, role in parents if sha in known],
-        meta={"samples": result.samples, "validation_loss": result.validation_loss, "family": spec.family},
+        meta={
+            "samples": result.samples,
+            "validation_loss": result.validation_loss,
+            "family": spec.family,
+            "waivers": [waiver for sha, _ in parents if sha in known for waiver in known[sha].meta.get("waivers", [])],
+        },
         token=spec.token,
     )
     payload = {

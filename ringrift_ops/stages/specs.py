@@ -123,6 +123,7 @@ class ExportSpec(StageSpec):
     window: int | None = Field(gt=0, description="newest rows to keep (gates.md data window); None = all")
     dense: str | None = Field(default=None, description="file for RingRift's key set besides; None = none")
     object_policies: bool = Field(default=False, description="RingRift's pickled policy arrays in the dense file")
+    waiver: int | None = Field(default=None, description="parity waiver in force; None = only games that passed")
 
 
 class ExportResult(Frozen):
@@ -137,6 +138,7 @@ class ExportResult(Frozen):
     soft_target_fraction: float
     seconds: float
     dense: str | None = Field(default=None, description="the file with RingRift's key set, if it was asked for")
+    waived_games: int = Field(default=0, description="games in it that parity has not passed, under the spec's waiver")
 
 
 class TrainSpec(StageSpec):
@@ -219,9 +221,10 @@ class GauntletResult(Frozen):
 class PromoteSpec(StageSpec):
     candidate: Sha256
     candidate_path: str
-    report: Sha256
-    report_path: str
+    report: Sha256 | None = Field(description="the gauntlet to go by; None only under a waiver")
+    report_path: str | None
     auto_promote: bool
+    waiver: int | None = Field(default=None, description="gauntlet waiver in force: promote without a PASS")
 
 
 class PromoteResult(Frozen):
