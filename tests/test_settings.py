@@ -78,7 +78,8 @@ def test_only_standard_ticks_and_only_tiny_cannot_reach_a_verdict() -> None:
     for key in CONFIGS:
         tiny, quick, standard = (settings.profile(key, name) for name in ("tiny", "quick", "standard"))
         assert max(tiny.cap, tiny.cap_previous) < GATE.minimum_games
-        assert (quick.cap, quick.cap_previous) == (standard.cap, standard.cap_previous) == (400, 1000)
+        most = {2: 1_000, 3: 1_400, 4: 1_600}[CONFIGS[key].players]
+        assert (quick.cap, quick.cap_previous) == (standard.cap, standard.cap_previous) == (400, most)
         assert quick.games_per_look == standard.games_per_look == 50
         assert (tiny.cooldown_seconds, quick.cooldown_seconds, standard.cooldown_seconds) == (0, 0, 300)
         assert (tiny.family, quick.family, standard.family) == ("sparse", "sparse", "convolutional")

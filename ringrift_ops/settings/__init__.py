@@ -32,6 +32,7 @@ from ringrift_ops.settings.tables import (
     GateThresholds,
     LeaseRules,
     ProfileRow,
+    packaged_profile,
 )
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "config_key",
     "config_named",
     "opponent_named",
+    "packaged_profile",
     "profile_named",
     "read_yaml",
     "stage_named",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,15 @@ from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.settings.names import config_named, nearest, profile_named
 from ringrift_ops.settings.strict_yaml import YamlError, YamlFile
-from ringrift_ops.settings.tables import CONFIGS, LARGE_BOARD, PROFILES, SIZES, ConfigRow, GateThresholds, ProfileRow
+from ringrift_ops.settings.tables import (
+    CONFIGS,
+    PROFILES,
+    SIZES,
+    ConfigRow,
+    GateThresholds,
+    ProfileRow,
+    packaged_profile,
+)
 
 PREFIX = "RINGRIFT_"
 _THRESHOLD_VARIABLES = {
@@ -229,8 +236,7 @@ def _from_environment(opponent: str, row: ConfigRow, environment: Environment) -
 
 
 def _profile(name: str, config: ConfigRow, file: _File, opened: YamlFile | None, games: int | None) -> ProfileRow:
-    packaged: Mapping[str, object] = PROFILES[name].model_dump() | (LARGE_BOARD[name] if config.large else {})
-    row = ProfileRow.model_validate(packaged)
+    row = packaged_profile(name, config)
     keys = [key for key in ProfileRow.model_fields if key != "name"]
     own = (file.configs.get(config.key, {}).get("profiles") or {}).get(name)
     for changes, prefix in (

@@ -1,4 +1,4 @@
-"""The whole thing, nothing stood in for: `make run` plays, proves, trains and judges, and is killed in every way on it."""
+"""The whole thing, nothing stood in for: `make run` plays, proves, trains and judges, and is killed on its way."""
 
 from __future__ import annotations
 
@@ -33,10 +33,8 @@ def stage_process(jobs: LocalJobs, job_id: str) -> psutil.Process | None:
     beat = status.heartbeat
     if status.state is not JobState.RUNNING or beat is None or not 0 < beat["done"] < beat["total"]:
         return None
-    return next(
-        (one for one in psutil.process_iter(["cmdline"]) if str(jobs.folder(job_id) / "spec.json") in one.info["cmdline"]),
-        None,
-    )  # fmt: skip
+    spec = str(jobs.folder(job_id) / "spec.json")
+    return next((one for one in psutil.process_iter(["cmdline"]) if spec in (one.info["cmdline"] or ())), None)
 
 
 def following(home: Path) -> list[psutil.Process]:
