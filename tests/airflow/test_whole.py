@@ -22,7 +22,7 @@ from tests.airflow.conftest import output_of, processes_in, start, state_of, unt
 pytestmark = [pytest.mark.platform, pytest.mark.slow]
 
 CONFIG = "hex8_2p"
-GAMES = 1_200
+GAMES = 2_000
 LONGER = {"first_games": GAMES, "first_simulations": 8, "epochs": 30, "checkpoint_every_steps": 20, "batch_size": 256}
 """Long enough that a kill comes in the middle."""
 
@@ -33,8 +33,9 @@ def stage_process(jobs: LocalJobs, job_id: str) -> psutil.Process | None:
     beat = status.heartbeat
     if status.state is not JobState.RUNNING or beat is None or not 0 < beat["done"] < beat["total"]:
         return None
-    spec = str(jobs.folder(job_id) / "spec.json")
-    return next((one for one in psutil.process_iter(["cmdline"]) if spec in (one.info["cmdline"] or ())), None)
+    folder = str(jobs.folder(job_id))
+    running = psutil.process_iter(["cmdline", "cwd"])
+    return next((one for one in running if one.info["cwd"] == folder and "--spec" in (one.info["cmdline"] or ())), None)
 
 
 def following(home: Path) -> list[psutil.Process]:
@@ -51,20 +52,24 @@ def test_make_run_survives_kills_of_worker_scheduler_selfplay_and_training_and_e
     home.settings_file.write_text(json.dumps({"profiles": {"tiny": LONGER}}))
     front = start(root, "run", PYTHONPATH="", STAY="0", CONFIG=CONFIG)
     jobs = LocalJobs(home.jobs)
-
-    playing = until("self-play is under way", 240, lambda: stage_process(jobs, f"{CONFIG}-g1-selfplay-s0"))
-    playing.kill()  # the stage: its games are on record, the next attempt plays the missing ones
-    until("the other shard is under way", 60, lambda: stage_process(jobs, f"{CONFIG}-g1-selfplay-s1"))
-    for worker in following(root):  # the tasks that follow the jobs, and whatever would start new ones
-        worker.kill()
-    scheduler = state_of(root)["components"]["scheduler"]
-    os.kill(scheduler, signal.SIGKILL)
-    until("the scheduler is back", 120, lambda: state_of(root)["components"].get("scheduler") not in (None, scheduler))
-    training = until("the training is under way", 240, lambda: stage_process(jobs, f"{CONFIG}-g1-train"))
-    until("it has a checkpoint", 60, lambda: list(home.training.glob("**/checkpoint*")))
-    training.kill()
-
-    assert front.wait(400) == ExitCode.DONE, output_of(root).read_text()
+    try:
+        playing = until("self-play is under way", 240, lambda: stage_process(jobs, f"{CONFIG}-g1-selfplay-s0"))
+        playing.kill()  # the stage: its games are on record, the next attempt plays the missing ones
+        until("the other shard is under way", 60, lambda: stage_process(jobs, f"{CONFIG}-g1-selfplay-s1"))
+        for worker in following(root):  # the tasks that follow the jobs, and whatever would start new ones
+            worker.kill()
+        scheduler = state_of(root)["components"]["scheduler"]
+        os.kill(scheduler, signal.SIGKILL)
+        until(
+            "the scheduler is back", 120, lambda: state_of(root)["components"].get("scheduler") not in (None, scheduler)
+        )
+        training = until("the training is under way", 240, lambda: stage_process(jobs, f"{CONFIG}-g1-train"))
+        until("it has a checkpoint", 60, lambda: list(home.training.glob("**/checkpoint*")))
+        training.kill()
+        assert front.wait(400) == ExitCode.DONE, output_of(root).read_text()
+    finally:
+        front.terminate()
+        front.wait(60)
     assert processes_in(root) == {}
     ledger = Ledger.open(home.ledger_url)
     (generation,) = ledger.generations(CONFIG)
