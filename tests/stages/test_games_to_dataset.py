@@ -159,6 +159,18 @@ def test_F17_parity_finds_a_game_that_was_changed_and_export_leaves_it_out(house
     assert export.run(export_spec(played.path), silent).games == 3
 
 
+def test_R16_a_game_that_fails_parity_is_told_in_one_line_that_names_the_bundle(
+    house: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = house.resolve(selfplay.run(selfplay_spec(games=2, seed=6), silent).path)
+    statement(path, "UPDATE games SET winner = 3 - winner WHERE game_id = (SELECT min(game_id) FROM games)")
+    assert main(["parity", "--db", str(path), "--config", CONFIG, "--profile", "tiny"]) == ExitCode.GATE_SAID_NO
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ringrift:")]
+    assert line.startswith("ringrift: Parity validation failed: 1 games failed parity check, 2 were checked; ")
+    bundle = line.split("diff ")[1].split("`")[0]
+    assert main(["parity", "diff", bundle]) == ExitCode.DONE
+
+
 def test_F1_every_searched_decision_carries_its_policy(made: Made) -> None:
     assert made.exported.soft_target_fraction == 1.0
     assert made.exported.policy_samples == made.exported.samples
