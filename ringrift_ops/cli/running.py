@@ -44,6 +44,8 @@ def run_stage(context: typer.Context, stage: Stage, doors: Doors, spec_of: Calla
         if doors.result is not None:
             atomic_write(doors.result, result.model_dump_json(indent=1).encode() + b"\n")
     show_result(result, as_json=doors.as_json)
+    if (why := why_not(result)) is not None:
+        print(f"ringrift: {why}", file=sys.stderr)
     raise typer.Exit(exit_code_of(result))
 
 
@@ -115,6 +117,21 @@ def exit_code_of(result: BaseModel) -> ExitCode:
         case specs.DistributeResult(deliveries=deliveries) if any(one.lost for one in deliveries):
             return ExitCode.INFRASTRUCTURE
     return ExitCode.DONE
+
+
+def why_not(result: BaseModel) -> str | None:
+    """Return one line for a result that is there and yet not what was hoped for; None for all others."""
+    match result:
+        case specs.ParityResult(passed=False, failures=failures, failed=failed, checked=checked):
+            see = f"; `ringrift parity diff {failures[0].bundle}` shows the first" if failures else ""
+            return f"Parity validation failed: {failed} games failed parity check, {checked} were checked{see}"
+        case specs.GauntletResult(verdict=Verdict.FAIL | Verdict.NO_EVIDENCE as verdict, reason=reason):
+            return f"{verdict}: {reason}"
+        case specs.PromoteResult(promoted=False, reason=reason):
+            return f"not promoted: {reason}"
+        case specs.DistributeResult(deliveries=deliveries) if lost := [one for one in deliveries if not one.verified]:
+            return "not delivered to " + "; ".join(f"{one.destination}: {one.error}" for one in lost)
+    return None
 
 
 def show_result(result: BaseModel, *, as_json: bool) -> None:

@@ -128,9 +128,9 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
                 f"{spec.config}: only {soft:.3f} of {tally.searched_decisions} searched decisions carry a policy, "
                 f"at least {CHECKS.soft_target_minimum} must; look for a lost policy table in {spec.databases[0]}"
             )
-    sha, path = (
-        Store(home).put(temporary, ".npz", move=True) if spec.output is None else _at(home, temporary, spec.output)
-    )
+    sha, path = Store(home).put(temporary, ".npz", move=True)
+    if spec.output is not None:
+        replace_symlink(home.resolve(spec.output), path)
     result = ExportResult(
         dataset=sha,
         path=str(home.relative(path)),
@@ -185,14 +185,6 @@ def _dense(home: Home, spec: ExportSpec) -> AbstractContextManager[DenseWriter |
     if spec.dense is None:
         return nullcontext()
     return DenseWriter(home.resolve(spec.dense), spec.config, object_policies=spec.object_policies)
-
-
-def _at(home: Home, temporary: Path, output: str) -> tuple[str, Path]:
-    """Put the dataset into the store and give it the name that was asked for, too."""
-    sha, stored = Store(home).put(temporary, ".npz", move=True)
-    wanted = home.resolve(output)
-    replace_symlink(wanted, stored)
-    return sha, wanted
 
 
 def _count(paths: list[Path], spec: ExportSpec, tally: _Tally) -> int:
