@@ -95,6 +95,7 @@ def build_candidates(settings: Settings) -> DAG:
         dag_id=CANDIDATES,
         description="Judges nets that were trained outside a run",
         schedule=AssetAny(*(watched_candidate(key) for key in settings.configs)),
+        is_paused_upon_creation=False,  # it does nothing by itself, and a net that waits for a judge should find one
         start_date=START,
         catchup=False,
         tags=["ringrift"],
