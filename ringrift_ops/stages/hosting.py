@@ -35,6 +35,17 @@ _POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
 """Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
 
 
+def transport_to(home: Home, host: str | None) -> Transport:
+    """Return the jobs of a host of the inventory over this process's one link to it, of this machine for None.
+
+    Raises ``UnknownHostError``, ``UntrustedHostError``.
+    """
+    if host is None:
+        return LocalJobs(home.jobs)
+    row = Inventory.load(home).host(host)
+    return RemoteJobs(link_to(row, trusted_key(home, row)))
+
+
 @dataclass
 class Hosting:
     """The hosts of a home, and this machine."""
