@@ -297,3 +297,30 @@ def test_dropped_in_the_middle_of_a_submission_leaves_one_job_or_none(sshd: Sshd
     local = LocalJobs(sshd.work / "jobs")
     assert local.log(NAME).text.count("== attempt") == 1
     until(lambda: len(job_processes(local.folder(NAME), None)) == 1, "one command")
+
+
+@pytest.mark.hosts_campaign
+def test_fifty_shards_to_one_host_with_the_usual_limit_lose_none(sshds: Sshds) -> None:
+    sshd = sshds.make(options=["MaxStartups 10:30:100"])
+    many = [sshd.jobs() for _ in range(50)]
+    names = [f"hex8_2p-g1-selfplay-s{shard}" for shard in range(50)]
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(lambda one, name: one.submit_or_adopt(a_job(FINISH, job_id=name)), many, names))
+    for name in names:
+        until(lambda name=name: many[0].poll(name).over, name)  # type: ignore[misc]  # bound now
+        assert many[0].collect(name) == {"answer": 2}
+    assert sorted(many[0].all()) == sorted(names)
+
+
+@pytest.mark.hosts_campaign
+def test_F24_twenty_racing_submitters_start_one_job(sshd: Sshd) -> None:
+    submitters = [sshd.jobs() for _ in range(20)]
+    gate = threading.Barrier(len(submitters))
+
+    def submit(one: RemoteJobs) -> bool:
+        gate.wait()
+        return one.submit_or_adopt(a_job(SLEEP)).adopted
+
+    with ThreadPoolExecutor(len(submitters)) as threads:
+        assert sorted(threads.map(submit, submitters)) == [False] + [True] * 19
+    assert LocalJobs(sshd.work / "jobs").log(NAME).text.count("== attempt") == 1
