@@ -35,6 +35,14 @@ _POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
 """Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
 
 
+def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
+    """Return what counts as a job's status while nobody can look at it."""
+    return JobStatus(
+        job_id=job_id, state=state, attempt=0, pid=None, raw_code=None, reason=reason, started=None, ended=None,
+        heartbeat=None, heartbeat_age=None,
+    )  # fmt: skip
+
+
 def transport_to(home: Home, host: str | None) -> Transport:
     """Return the jobs of a host of the inventory over this process's one link to it, of this machine for None.
 
@@ -53,6 +61,9 @@ class Hosting:
     home: Home
     ledger: Ledger
     _seen: dict[str, float] = field(default_factory=dict)
+    """When the ledger was last told that a host is up."""
+    _missed: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    """When it was last told that a host is away, and since when it is."""
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -77,13 +88,17 @@ class Hosting:
         now = time.monotonic()
         if now - self._seen.get(host, -HOSTS.answer_seconds) >= HOSTS.answer_seconds:
             self._seen[host] = now
+            self._missed.pop(host, None)
             self.ledger.host_seen(host, str(self.remote(host).link.greeting()["boot_id"]))
 
     def lost(self, error: UnreachableHostError) -> bool:
         """Note that a host has not answered, and return whether it is lost: away for ``HOSTS.lost_seconds``."""
-        self._seen.pop(error.host, None)
-        state = self.ledger.host_missed(error.host, str(error))
-        since = state.away_since or datetime.now(UTC)
+        now, host = time.monotonic(), error.host
+        noted, since = self._missed.get(host, (-HOSTS.answer_seconds, datetime.now(UTC)))
+        if host in self._seen or now - noted >= HOSTS.answer_seconds:
+            since = self.ledger.host_missed(host, str(error)).away_since or since
+            self._missed[host] = (now, since)
+            self._seen.pop(host, None)
         return datetime.now(UTC) - since >= timedelta(seconds=HOSTS.lost_seconds)
 
     def is_lost(self, host: str) -> bool:
@@ -94,22 +109,14 @@ class Hosting:
 
     def look(self, host: str | None, job_id: str) -> JobStatus:
         """Return how a job stands: as running while its host is away, as dead when the host is lost."""
+        if host is not None and host not in self.inventory.hosts:
+            return _unseen(job_id, JobState.DEAD, f"its host {host} is no longer in {self.home.inventory}")
         try:
             status = self.jobs(host).poll(job_id)
         except UnreachableHostError as error:
-            lost = self.lost(error)
-            return JobStatus(
-                job_id=job_id,
-                state=JobState.DEAD if lost else JobState.RUNNING,
-                attempt=0,
-                pid=None,
-                raw_code=None,
-                reason=f"its host is lost: {error}" if lost else str(error),
-                started=None,
-                ended=None,
-                heartbeat=None,
-                heartbeat_age=None,
-            )
+            if self.lost(error):
+                return _unseen(job_id, JobState.DEAD, f"its host is lost: {error}")
+            return _unseen(job_id, JobState.RUNNING, str(error))
         if host is not None:
             self.seen(host)
         return status
