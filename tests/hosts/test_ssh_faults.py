@@ -91,9 +91,12 @@ def test_key_with_a_passphrase_is_a_failed_authentication(sshd: Sshd, tmp_path: 
 
 def test_host_that_accepts_and_never_speaks_hangs(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        port = mute.getsockname()[1]
-        with pytest.raises(HostHangsError, match="within 4 s"):
-            sshd.jobs(ssh_port=port).poll(NAME)
+        jobs = sshd.jobs(ssh_port=mute.getsockname()[1])
+        with pytest.raises(HostHangsError, match="within 4 s") as first:
+            jobs.poll(NAME)
+        with pytest.raises(HostHangsError) as second:
+            jobs.poll(NAME)
+    assert second.value is first.value, "it was not asked again at once"
 
 
 def test_connection_that_goes_silent_is_given_up_and_made_anew(sshd: Sshd) -> None:
