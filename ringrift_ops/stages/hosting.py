@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from ringrift_ops.home import Home
@@ -31,6 +33,9 @@ from ringrift_ops.store import sha256_file
 T = TypeVar("T")
 
 _SETTINGS = "config/settings.yaml"
+_SHARED = ("configs", "profiles", "gauntlet_games")
+"""What hosts are given of it."""
+
 _POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
 """Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
 
@@ -146,11 +151,16 @@ class Hosting:
             self._bring_checkpoints(remote, folder)
 
     def _bring_settings(self, remote: RemoteJobs) -> None:
+        """The rows in force, so that every host judges alike; nothing else of the file, which may hold a password."""
+        import yaml
+
         mine = self.home.settings_file
-        if mine.exists():
-            push(remote, mine, _SETTINGS, sha256_file(mine))
-        else:
-            remote.answer("remove", path=_SETTINGS)
+        read = yaml.safe_load(mine.read_text(encoding="utf-8")) if mine.exists() else None
+        rows = {name: value for name, value in (read or {}).items() if name in _SHARED}
+        with tempfile.TemporaryDirectory(prefix="ringrift-settings-") as folder:
+            copy = Path(folder) / "settings.yaml"
+            copy.write_text(yaml.safe_dump(rows), encoding="utf-8")
+            push(remote, copy, _SETTINGS, sha256_file(copy))
 
     def _bring_checkpoints(self, remote: RemoteJobs, folder: str) -> None:
         """A chain that the host has itself is at least as long as the copy of it here."""
