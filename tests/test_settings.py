@@ -78,7 +78,8 @@ def test_only_standard_ticks_and_only_tiny_cannot_reach_a_verdict() -> None:
     for key in CONFIGS:
         tiny, quick, standard = (settings.profile(key, name) for name in ("tiny", "quick", "standard"))
         assert max(tiny.cap, tiny.cap_previous) < GATE.minimum_games
-        assert (quick.cap, quick.cap_previous) == (standard.cap, standard.cap_previous) == (400, 1000)
+        most = {2: 1_000, 3: 1_400, 4: 1_600}[CONFIGS[key].players]
+        assert (quick.cap, quick.cap_previous) == (standard.cap, standard.cap_previous) == (400, most)
         assert quick.games_per_look == standard.games_per_look == 50
         assert (tiny.cooldown_seconds, quick.cooldown_seconds, standard.cooldown_seconds) == (0, 0, 300)
         assert (tiny.family, quick.family, standard.family) == ("sparse", "sparse", "convolutional")
@@ -228,6 +229,8 @@ def test_a_misspelt_promotion_variable_is_not_silently_ignored(monkeypatch: pyte
         ("profile: tiny\nprofile: quick\n", 2, "key 'profile' stands already in line 1"),
         ("profile: [\n", 2, "not valid YAML"),
         ("- a\n", 1, "valid dictionary"),
+        ("configs:\n  hex8_2p:\n    sparse: {hiden: 32}\n", 3, "unknown key 'hiden'; did you mean hidden"),
+        ("configs:\n  hex8_2p:\n    cron: now and then\n", 3, "cron under configs.hex8_2p: String should match"),
         ("destinations:\n  - a\n  - {}\n", 3, "valid string"),
     ],
 )  # fmt: skip
@@ -236,6 +239,16 @@ def test_R67_a_mistake_in_the_file_comes_with_its_line(home: Path, text: str, li
         load(home, text)
     assert f"settings.yaml line {line}: " in str(refused.value)
     assert refused.value.exit_code is ExitCode.WRONG_USAGE
+
+
+def test_one_size_of_a_net_leaves_its_others_as_they_are(home: Path) -> None:
+    row = load(home, "configs:\n  hex8_2p:\n    sparse: {hidden: 32}\n").config("hex8_2p")
+    assert row.sparse == {"hidden": 32, "dense": CONFIGS["hex8_2p"].sparse["dense"]}
+
+
+def test_a_file_that_contains_itself_is_no_settings_file(home: Path) -> None:
+    with pytest.raises(SettingsFileError, match="not valid YAML"):
+        load(home, "destinations: &all [*all]\n")
 
 
 def test_R67_all_mistakes_of_a_row_are_told_at_once_in_order(home: Path) -> None:

@@ -33,24 +33,18 @@ from ringrift_ops.settings import CHECKS, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
+    RESULTS,
+    SPECS,
     DistributeResult,
-    DistributeSpec,
     ExportResult,
-    ExportSpec,
     Frozen,
     GauntletResult,
-    GauntletSpec,
     ParityResult,
-    ParitySpec,
-    PromoteResult,
-    PromoteSpec,
     SelfplayResult,
-    SelfplaySpec,
     Sha256,
     Stage,
     StageSpec,
     TrainResult,
-    TrainSpec,
     Verdict,
 )
 from ringrift_ops.store import sha256_file
@@ -60,26 +54,6 @@ RENEW_SECONDS = 60.0
 
 BEGIN_SECONDS = 300.0
 """What a job may take longer to begin than between two heartbeats: compiling everything takes minutes at worst."""
-
-RESULTS: dict[Stage, type[Frozen]] = {
-    Stage.SELFPLAY: SelfplayResult,
-    Stage.PARITY: ParityResult,
-    Stage.EXPORT: ExportResult,
-    Stage.TRAIN: TrainResult,
-    Stage.GAUNTLET: GauntletResult,
-    Stage.PROMOTE: PromoteResult,
-    Stage.DISTRIBUTE: DistributeResult,
-}
-
-SPECS: dict[Stage, type[StageSpec]] = {
-    Stage.SELFPLAY: SelfplaySpec,
-    Stage.PARITY: ParitySpec,
-    Stage.EXPORT: ExportSpec,
-    Stage.TRAIN: TrainSpec,
-    Stage.GAUNTLET: GauntletSpec,
-    Stage.PROMOTE: PromoteSpec,
-    Stage.DISTRIBUTE: DistributeSpec,
-}
 
 SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
 """Stages whose verb ends with 1 or 3 and a whole result: the measurement is done, its answer is no."""

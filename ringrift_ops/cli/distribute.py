@@ -47,10 +47,10 @@ def spec_of(
     key: str, model: str, destinations: list[Path], *, profile: str | None, force: bool = False
 ) -> DistributeSpec:
     """Return what the options ask for; raises ``NoSuchNetError`` and ``OptionConflictError``."""
-    from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
+    from ringrift_ops.cli.nets import net_in_store
     from ringrift_ops.home import Home
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
     from ringrift_ops.stages.plan import host_destinations
 
     settings = Settings.load()
@@ -60,6 +60,6 @@ def spec_of(
         raise o.OptionConflictError(
             "where to? Give --to FOLDER, list `destinations` in config/settings.yaml, or hosts in the inventory"
         )
-    order = Order.of(settings, key, profile, 0)
-    spec = order.distribute(weights=net_named(model, key, "--model").sha, destinations=places)
+    order = Order.outside(settings, key, profile, 0)
+    spec = order.distribute(weights=net_in_store(model, key, "--model").sha, destinations=places)
     return spec.model_copy(update={"force": force})

@@ -13,6 +13,7 @@ import typer
 from ringrift_ops.errors import ExitCode, RingRiftError
 
 INTERRUPTED = 130
+_NO_MEMORY = "Out of memory; ask for fewer simulations, a smaller batch or fewer games, or free some memory and repeat"
 
 
 def run(arguments: list[str] | None) -> int:
@@ -29,6 +30,8 @@ def run(arguments: list[str] | None) -> int:
         return _say(words, type(error).__name__, str(error), error.exit_code)
     except typer.TyperException as error:
         return _say(words, "UsageError", f"{error.format_message()} {_hint(error)}".rstrip(), ExitCode.WRONG_USAGE)
+    except MemoryError:
+        return _say(words, "OutOfMemoryError", _NO_MEMORY, ExitCode.INFRASTRUCTURE)
     except typer.Abort:
         return INTERRUPTED
     except BrokenPipeError:

@@ -90,8 +90,8 @@ def spec_of(
 
     Raises :class:`~ringrift_ops.cli.options.OptionConflictError`, ``MissingFileError``, ``MissingDatabaseError``.
     """
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     paths = [o.existing(path, "--db") for path in databases]
     if use_discovery:
@@ -104,7 +104,7 @@ def spec_of(
         raise o.OptionConflictError("--object-policies is about the file of --dense; give both")
     if dense and output is None:
         raise o.OptionConflictError("--dense writes a file for other programs; say where with --output FILE")
-    order = Order.of(Settings.load(), key, profile, seed)
+    order = Order.outside(Settings.load(), key, profile, seed)
     target = str(output.absolute()) if output else None
     planned = order.export(databases=[str(path) for path in paths], window=window, output=None if dense else target)
     return o.changed(

@@ -76,19 +76,19 @@ def spec_of(
 ) -> GauntletSpec:
     """Return what the options ask for; raises ``UnknownOpponentError``, ``NoSuchNetError`` and their like."""
     from ringrift_ops.cli.nets import canonical_net, net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings, opponent_named
+    from ringrift_ops.stages.order import Order
 
     if model is None:
         raise o.OptionConflictError("which net? Give --model FILE, a sha256 or canonical")
     named = None if opponents is None else [opponent_named(name.strip()) for name in opponents.split(",")]
     candidate = net_named(model, key, "--model")
-    previous = canonical_net(key) if named is None or "previous" in named else None
+    previous = canonical_net(key)
     if previous is not None and previous.sha == candidate.sha:
         previous = None
     if previous is None and named is not None and "previous" in named:
         raise o.OptionConflictError(f"--opponents previous: {key} has no canonical net other than --model")
-    order = Order.of(Settings.load(), key, profile, seed)
+    order = Order.outside(Settings.load(), key, profile, seed)
     planned = order.gauntlet(
         candidate=candidate.sha,
         candidate_path=str(candidate.path),

@@ -129,10 +129,10 @@ def events(
 def moment(text: str, now: datetime) -> datetime:
     """Return the time that ``--since`` means: so long before ``now``, or itself; raises :class:`TimeSpanError`."""
     span = re.fullmatch(r"(\d+)([smhd])", text)
-    if span:
-        return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
+        if span:
+            return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise TimeSpanError(f"--since {text}: a span such as 90m, 1h or 2d, or an ISO time is needed") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

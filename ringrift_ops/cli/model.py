@@ -44,13 +44,16 @@ def show(
     model: Annotated[str, typer.Argument(help="A config key (its canonical net), a sha256 or a file.")],
     as_json: o.AsJson = False,
 ) -> None:
-    """Show a net: what its header says, and its evaluations on record."""
+    """Show a net: what its header says, after a look at its digest, and its evaluations on record."""
     from ringrift_ops.cli.nets import net_named
     from ringrift_ops.ledger import Ledger
+    from ringrift_ops.network.weights import read_header as check_header
     from ringrift_ops.settings import CONFIGS
 
     net = net_named("canonical" if model in CONFIGS else model, model, "MODEL")
     header, tensors = read_header(net.path)
+    if "digest" in header:
+        check_header(net.path)
     ledger = Ledger.open()
     key = header.get("config", model)
     evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []
@@ -152,23 +155,17 @@ def convert(
     output: Annotated[Path | None, typer.Option("--output", help="Else NAME.pth in the current folder.")] = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Write a net in another form; what lies in the header goes along under `metadata`."""
+    """Write a net in another form: `model_state_dict`, `version`, `trained_at`, `elo`, and its header as `metadata`."""
     from ringrift_ops.cli.nets import net_named
+    from ringrift_ops.network.weights import convert_to_pth
     from ringrift_ops.settings import CONFIGS
-    from ringrift_ops.store import atomic_write
 
     if to != _PTH:
         raise UnknownFormatError(f"--to {to}: only {_PTH} is written")
     net = net_named("canonical" if model in CONFIGS else model, model, "MODEL")
-    header, _ = read_header(net.path)
-    import torch
-    from safetensors.torch import load_file
-
-    weights = load_file(net.path)
-    content = {"state_dict": weights, "metadata": header | {"sha256": net.sha}}
     target = (output or Path(f"{model if model in CONFIGS else net.path.stem}.{_PTH}")).absolute()
-    atomic_write(target, lambda stream: torch.save(content, stream))
+    convert_to_pth(net.path, target)
     if as_json:
         print_json({"path": target, "sha256": net.sha})
     else:
-        print(f"{target}: {net.sha[:12]} with {len(weights)} tensors")
+        print(f"{target}: {net.sha[:12]}")

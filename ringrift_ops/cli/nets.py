@@ -53,3 +53,20 @@ def net_named(text: str, config: str, option: str) -> Net:
         sha = Ledger.open().artifact_named(text).sha
         return Net(sha, Store(Home.find()).get(sha))
     raise NoSuchNetError(f"{option} {text}: no such file, and not the beginning of a sha256; or say canonical")
+
+
+def net_in_store(text: str, config: str, option: str) -> Net:
+    """As :func:`net_named`; a file from elsewhere is checked, put into the store and on record first.
+
+    Raises the errors of strict loading too.
+    """
+    from ringrift_ops.home import Home
+    from ringrift_ops.store import Store
+
+    net, home = net_named(text, config, option), Home.find()
+    if not Store(home).holds(net.sha):
+        from ringrift_ops.network.weights import load_network
+        from ringrift_ops.stages.recording import record_net
+
+        record_net(home, load_network(net.path, config), net.path)
+    return Net(net.sha, Store(home).get(net.sha))

@@ -72,11 +72,11 @@ def spec_of(
     bundles: Path | None = None,
 ) -> ParitySpec:
     """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError`."""
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     paths = [str(o.existing(path, "--db")) for path in databases]
-    order = Order.of(Settings.load(), config, profile, seed)
+    order = Order.outside(Settings.load(), config, profile, seed)
     changes = {
         "sample": sample,
         "fail_threshold": fail_threshold,
@@ -90,7 +90,7 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
 
     Raises :class:`~ringrift_ops.cli.options.OptionConflictError` when they hold several.
     """
-    if config is not None or board is not None:
+    if config is not None or board is not None or players is not None:
         return o.config_of(config, board, players)
     from ringrift_ops.games.reader import GameDatabase
 

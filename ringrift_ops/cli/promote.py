@@ -66,10 +66,10 @@ def _lease(key: str) -> Iterator[int]:
 def spec_of(key: str, model: str | None, report: Path | None, *, profile: str | None) -> PromoteSpec:
     """Return what the options ask for; raises :class:`NoReportError`, ``NoSuchNetError``."""
     from ringrift_ops.cli.nets import NoSuchNetError, net_named
-    from ringrift_ops.cli.order import Order
     from ringrift_ops.home import Home
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
     from ringrift_ops.store import Store, sha256_file
 
     if model is None:
@@ -85,7 +85,7 @@ def spec_of(key: str, model: str | None, report: Path | None, *, profile: str | 
         path = o.existing(report, "--report")
         sha = sha256_file(path)
     settings = Settings.load()
-    order = Order.of(settings, key, profile, 0)
+    order = Order.outside(settings, key, profile, 0)
     return order.promote(
         candidate=candidate.sha,
         candidate_path=str(candidate.path),

@@ -64,7 +64,8 @@ def conform(
 ) -> int:
     """Compare every legal list, state, hash, result and evaluation with recordings of RingRift's own engine.
 
-    Exit 0 only when something was compared and nothing differed; 1 on a difference, 3 when nothing was compared.
+    Exit 0 only when something was compared and nothing differed; 1 on a difference, 3 when nothing was compared or a
+    file holds no record. The TypeScript engine has no evaluator, so evaluations are compared with Python's alone.
     """
     from ringrift_ops.cli.output import print_json
     from ringrift_ops.errors import ExitCode
@@ -76,16 +77,30 @@ def conform(
             for one in engines:
                 reports.append(_compare(path, one, quiet=as_json))
     differences = sum(report.differences for report in reports)
-    compared = {one.name: sum(report.compared for report in reports if report.engine == one.name) for one in engines}
-    idle = [name for name, count in compared.items() if count == 0]
+    nothing = _compared_nothing(reports)
     if as_json:
-        print_json({"ok": not differences and not idle, "differences": differences, "compared": compared,
+        print_json({"ok": not differences and not nothing, "differences": differences, "nothing_compared": nothing,
                     "files": [report.as_dict() for report in reports]})  # fmt: skip
-    elif idle:
-        print(f"nothing was compared with the engine {' and '.join(idle)}", file=sys.stderr)
+    else:
+        for what in nothing:
+            print(what, file=sys.stderr)
     if differences:
         return ExitCode.GATE_SAID_NO
-    return ExitCode.NO_DATA if idle else ExitCode.DONE
+    return ExitCode.NO_DATA if nothing else ExitCode.DONE
+
+
+def _compared_nothing(reports: list[FileReport]) -> list[str]:
+    """Which files hold no record, and which engines compared nothing, in words.
+
+    An engine without an evaluator is excused where there are evaluations only and the other engine has one.
+    """
+    empty = dict.fromkeys(f"{report.path}: no record in it" for report in reports if not report.records)
+    compared = {report.engine: 0 for report in reports}
+    for report in reports:
+        compared[report.engine] += report.compared
+    excused = any(compared.values()) and not any(report.games or report.positions for report in reports)
+    idle = [f"nothing was compared with the engine {name}" for name, count in compared.items() if not count]
+    return [*empty, *([] if excused else idle)]
 
 
 def _engines(choice: EngineChoice, stack: ExitStack) -> list[Engine]:
@@ -143,7 +158,7 @@ def check(
     from ringrift_ops.rules.invariants import Campaign, check_games
     from ringrift_ops.settings import CONFIGS
 
-    named = config is not None or board is not None
+    named = config is not None or board is not None or players is not None
     keys = [o.config_of(config, board, players)] if named else list(CONFIGS)
     campaigns: list[Campaign] = []
     for key in keys:

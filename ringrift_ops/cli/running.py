@@ -19,28 +19,8 @@ from ringrift_ops.cli.progress import shown
 from ringrift_ops.errors import ExitCode, NoDataError, RingRiftError, UsageError
 from ringrift_ops.stages import specs
 from ringrift_ops.stages.heartbeat import Heartbeat, HeartbeatFile, Report
-from ringrift_ops.stages.specs import Stage, StageSpec, Verdict
+from ringrift_ops.stages.specs import SPECS, Stage, StageSpec, Verdict
 from ringrift_ops.store import atomic_write
-
-SPECS: dict[Stage, type[StageSpec]] = {
-    Stage.SELFPLAY: specs.SelfplaySpec,
-    Stage.PARITY: specs.ParitySpec,
-    Stage.EXPORT: specs.ExportSpec,
-    Stage.TRAIN: specs.TrainSpec,
-    Stage.GAUNTLET: specs.GauntletSpec,
-    Stage.PROMOTE: specs.PromoteSpec,
-    Stage.DISTRIBUTE: specs.DistributeSpec,
-}
-
-RESULTS: dict[Stage, type[BaseModel]] = {
-    Stage.SELFPLAY: specs.SelfplayResult,
-    Stage.PARITY: specs.ParityResult,
-    Stage.EXPORT: specs.ExportResult,
-    Stage.TRAIN: specs.TrainResult,
-    Stage.GAUNTLET: specs.GauntletResult,
-    Stage.PROMOTE: specs.PromoteResult,
-    Stage.DISTRIBUTE: specs.DistributeResult,
-}
 
 
 class SpecFileError(UsageError):

@@ -82,18 +82,20 @@ def spec_of(
     temperature: float | None = None,
 ) -> SelfplaySpec:
     """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.OptionConflictError` and its like."""
-    from ringrift_ops.cli.nets import CANONICAL, canonical_net, net_named
-    from ringrift_ops.cli.order import Order
+    from ringrift_ops.cli.nets import CANONICAL, canonical_net, net_in_store
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
 
     if model is not None and player not in (None, "net"):
         raise o.OptionConflictError(f"--model is for --player net, not for --player {player}")
     named = model is not None or player == "net"
-    net = net_named(model or CANONICAL, key, "--model") if named else canonical_net(key) if player is None else None
-    order = Order.of(Settings.load(), key, profile, seed)
+    net = net_in_store(model or CANONICAL, key, "--model") if named else canonical_net(key) if player is None else None
+    order = Order.outside(Settings.load(), key, profile, seed)
+    parent = net.sha if net else None
     planned = order.selfplay(
-        parent=net.sha if net else None,
+        parent=parent,
         shard=0,
+        games=order.games(parent=parent),
         output=str(output.absolute()) if output else None,
     )
     search = {"simulations": simulations, "temperature": temperature}

@@ -20,8 +20,8 @@ def describe(
 ) -> None:
     """Show the fields of a stage's spec and of its result."""
     from ringrift_ops.cli.output import print_json, print_table
-    from ringrift_ops.cli.running import RESULTS, SPECS
     from ringrift_ops.settings import stage_named
+    from ringrift_ops.stages.specs import RESULTS, SPECS
 
     named = stage_named(stage)
     models = {"spec": SPECS[named], "result": RESULTS[named]}

@@ -84,20 +84,22 @@ def spec_of(
 
     Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one.
     """
-    from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.cli.order import Order
+    from ringrift_ops.cli.nets import net_in_store
     from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.order import Order
     from ringrift_ops.store import sha256_file
 
     if data is None:
         raise o.OptionConflictError("which dataset? Give --data-path FILE, made by `ringrift export`")
     path = o.existing(data, "--data-path")
+    if path.is_dir():
+        raise o.OptionValueError(f"--data-path {path}: a folder; name the dataset in it")
     settings = Settings.load()
     checkpoint = None if resume_from is None else o.existing(resume_from, "--resume-from")
     if seed is None and checkpoint is not None:
         seed = seed_beside(checkpoint)
-    parent = None if init_from is None else net_named(init_from, key, "--init-from").sha
-    order = Order.of(settings, key, profile, o.seed_of(seed))
+    parent = None if init_from is None else net_in_store(init_from, key, "--init-from").sha
+    order = Order.outside(settings, key, profile, o.seed_of(seed))
     planned = order.train(
         dataset=sha256_file(path),
         dataset_path=str(path),

@@ -352,14 +352,16 @@ class GameDatabase:
         except (TypeError, ValueError) as error:
             raise DamagedDatabaseError(f"{self.path}: the policies of game {game_id} are damaged ({error})") from error
 
-    def compact_games(self, *, rules_version: str, passed_only: bool = False) -> Iterator[CompactGame]:
+    def compact_games(self, *, codes_version: str, passed_only: bool = False) -> Iterator[CompactGame]:
         """Complete games of a batch of ours, with the move codes of exactly this rule engine.
 
         Raises MoveCodesError when the file is not ours, its codes are another version's, or a game has none.
         """
-        held = self.header.get("rules_version")
-        if held != rules_version:
-            raise MoveCodesError(f"{self.path}: move codes of rules {held or 'none'}, not {rules_version}; use games()")
+        held = self.header.get("codes_version")
+        if held != codes_version:
+            raise MoveCodesError(
+                f"{self.path}: move codes of version {held or 'none'}, not {codes_version}; use games()"
+            )
         columns = "game_id, board_type, num_players, winner, termination_reason, engine_mode"
         for game_id, board, players, winner, reason, engine in self._pages(columns, self._selection(passed_only)):
             rows = self._all(
@@ -489,6 +491,6 @@ def _text(row: tuple[Any, ...], where: str) -> str:
 def _metadata(text: str | None, where: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedDatabaseError(f"{where}: metadata_json is not JSON ({error})") from error
     return metadata if isinstance(metadata, dict) else {}

@@ -115,7 +115,7 @@ def swap_rule_of(text: str, config: str, where: str) -> bool:
     board = board_named(name)
     try:
         state = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartStateError(f"{where}: the initial state is not JSON ({error})") from error
     if not isinstance(state, dict) or not isinstance(state.get("board"), dict):
         raise StartStateError(f"{where}: the initial state is not a game state with a board")

@@ -84,7 +84,7 @@ class FinishedBatch:
 class BatchWriter:
     """Adds games to one batch of one config. Use as a context manager; leaving it keeps an unfinished batch.
 
-    ``rules_version`` names the rule engine that produced moves and move codes; ``header`` is the producer's
+    ``codes_version`` names the numbering of move codes (``rules/layout.py``); ``header`` is the producer's
     identity (seed, shard, spec digest, ...): a resumed batch must have the same. ``recorded`` holds the ids of
     the games already added, so a resuming producer knows what is left to play.
 
@@ -92,11 +92,11 @@ class BatchWriter:
     the errors of ``database.py`` for disks that are full or read-only.
     """
 
-    def __init__(self, path: Path, config: str, *, rules_version: str, header: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, config: str, *, codes_version: str, header: Mapping[str, str] | None = None) -> None:
         row = config_named(config)
         self.path = path
         self.config = config
-        self.header: Final = {"format": FORMAT, "config": config, "rules_version": rules_version, **(header or {})}
+        self.header: Final = {"format": FORMAT, "config": config, "codes_version": codes_version, **(header or {})}
         self.recorded: set[str] = set()
         self.moves = 0
         self._board, self._players = row.board, row.players

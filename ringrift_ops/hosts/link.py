@@ -279,7 +279,8 @@ class Link:
                 return session
         # A host that hangs costs everyone who waits for it a thread: it is asked the less, the longer that took.
         now = time.monotonic()
-        self._failed = (now + max(HOSTS.again_seconds, 2.0 * (now - begun)), error)
+        hung = 2.0 * (now - begun) if isinstance(error, HostHangsError) else 0.0
+        self._failed = (now + max(HOSTS.again_seconds, hung), error)
         raise error
 
     async def _session_once(self) -> Session:

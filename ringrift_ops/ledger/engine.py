@@ -58,7 +58,7 @@ def make_engine(url: str) -> Engine:
         elif parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg2")
         engine = sa.create_engine(parsed, poolclass=NullPool, connect_args=arguments)
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise NotALedgerError(f"ledger URL {url.split('@')[-1]!r} cannot be used: {error}") from error
     except OSError as error:
         raise LedgerUnavailableError(f"cannot make the folder of ledger {url}: {error}") from error
@@ -111,7 +111,7 @@ class Connected:
         except sa.exc.IntegrityError:
             raise
         except (DBAPIError, sqlite3.Error) as error:
-            cause = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+            cause = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
             if "not a database" in cause or "malformed" in cause:
                 raise NotALedgerError(f"{self.place} is not a ledger: {cause}; move it away or restore it") from error
             raise LedgerUnavailableError(
@@ -139,6 +139,11 @@ class Connected:
                 return before, REVISION
             if before is not None:
                 _refuse_newer(before, self.place)
+            elif connection.dialect.name == "sqlite" and (others := sa.inspect(connection).get_table_names()):
+                raise NotALedgerError(
+                    f"{self.place} is a database of something else (it has a table {others[0]}); nothing was added "
+                    "to it; name another file"
+                )
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection

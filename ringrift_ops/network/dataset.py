@@ -259,7 +259,7 @@ def open_dataset(path: Path, config: str, *, check: bool = True) -> Dataset:
     _check_shapes(path, config, arrays)
     try:
         lineage = json.loads(str(arrays["lineage"]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedDatasetError(f"{path}: array lineage is no JSON") from error
     dataset = Dataset(path=path, config=config, lineage=lineage, **{name: arrays[name] for name in _TYPES})
     if check:

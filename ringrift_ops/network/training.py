@@ -58,6 +58,10 @@ class ParentMismatchError(UsageError):
     """The parent is not the one asked for, or of another family or size (F2, F3)."""
 
 
+class NoSuchDeviceError(UsageError):
+    """The device to train on is none, or not on this machine."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What determines a training, together with dataset and parent."""
@@ -188,6 +192,18 @@ def check_parent(plan: Plan, parent: Network | None, parent_sha: str | None) -> 
             raise ParentMismatchError(f"parent {parent_sha}: its {name} is {have!r}, the training wants {want!r}")
 
 
+def check_device(name: str) -> None:
+    """Raise NoSuchDeviceError unless ``name`` is ``cpu``, ``cuda`` or ``cuda:N`` and this machine has it."""
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise NoSuchDeviceError(f"there is no device {name!r}: cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise NoSuchDeviceError(
+            f"device {name!r} is not here: torch finds {torch.cuda.device_count()} GPUs on this machine; train with "
+            "--device cpu, or set `device` of the profile"
+        )
+
+
 def train(
     plan: Plan,
     dataset: Dataset,
@@ -204,9 +220,10 @@ def train(
     """Train to the end, from the checkpoint in ``folder`` if this training left one there, else from ``resume_from``.
 
     ``parent`` None starts at random; ``parent_sha`` is the sha256 asked for. Raises DivergedError,
-    WorseThanParentError, ServedDifferentlyError, ParentMismatchError, EmptyDatasetError, and the
+    WorseThanParentError, ServedDifferentlyError, ParentMismatchError, NoSuchDeviceError, EmptyDatasetError, and the
     errors of ``load_checkpoint``. Nothing but the checkpoint is written.
     """
+    check_device(plan.device)
     check_parent(plan, parent, parent_sha)
     if plan.threads:
         torch.set_num_threads(plan.threads)

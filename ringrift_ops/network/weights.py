@@ -11,6 +11,7 @@ from __future__ import annotations
 from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip  (sets the cache folder)
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,6 +31,7 @@ from ringrift_ops.network.golden import golden_digest
 from ringrift_ops.network.policy import POLICY_ENCODING
 from ringrift_ops.network.shapes import Family, random_tensors, tensor_shapes
 from ringrift_ops.rules.game import game
+from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.store import atomic_write
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ Floats = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 FORMAT: Final = "ringrift-weights-1"
-RULES_VERSION: Final = "1"
-"""Of the rule book the net was trained under; both engines speak of themselves by the same number."""
-
 SUFFIX: Final = ".safetensors"
 LARGEST_HEADER: Final = 16 << 20
 
@@ -278,7 +277,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
     try:
         header = json.loads(content[8 : 8 + length])
         tensors = load_safetensors(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedWeightsError(f"{path} is damaged: its header or tensors cannot be read ({error})") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
@@ -297,7 +296,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Header:
         )
     try:
         sizes = json.loads(metadata["sizes"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedWeightsError(f"{path}: field sizes is no JSON: {metadata['sizes']!r}") from error
     if not isinstance(sizes, dict) or not all(type(v) is int for v in sizes.values()):
         raise ForeignWeightsError(f"{path}: field sizes is no table of whole numbers: {metadata['sizes']!r}")
@@ -379,4 +378,6 @@ def convert_to_pth(path: Path, destination: Path) -> Path:
         "elo": header.elo,
         "metadata": {**header.as_text(), "sha256": sha},
     }
-    return atomic_write(destination, lambda file: torch.save(content, file))
+    whole = io.BytesIO()  # torch's zip writer does not say what a full disk told it
+    torch.save(content, whole)
+    return atomic_write(destination, whole.getvalue())

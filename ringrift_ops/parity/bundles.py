@@ -169,7 +169,7 @@ def read_bundle(path: Path) -> dict[str, Any]:
         bundle = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise MissingBundleError(f"there is no file {path}; bundles end in .state_bundle.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NotABundleError(f"{path} is not a state bundle: {error}") from error
     if not isinstance(bundle, dict) or bundle.get("format") != FORMAT:
         raise NotABundleError(f"{path} is not a state bundle of this platform (format {FORMAT!r})")

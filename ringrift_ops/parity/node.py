@@ -27,8 +27,8 @@ from ringrift_ops.errors import InfrastructureError
 
 ENGINE_FOLDER: Final = Path(__file__).resolve().parent / "engine"
 SERVER: Final = ENGINE_FOLDER / "server.ts"
-RULES_VERSION: Final = "1"
-"""Of the TypeScript engine's answers; another one is another protocol."""
+PROTOCOL_VERSION: Final = "1"
+"""What the server's greeting says under ``rules``: the form of requests and answers."""
 
 REQUEST_SECONDS: Final = 60.0
 """Longest wait for one answer; a game of 1,500 moves on hexagonal took 1.3 s (2026-11-23)."""
@@ -284,9 +284,9 @@ class EngineProcess:
             process.kill()
             why = f"ended with {error}" if isinstance(error, _Ended) else "did not answer its greeting"
             raise NodeDyingError(f"Node ({self.node or node_program()}) {why}; try `make install`") from error
-        if hello.get("rules") != RULES_VERSION:
+        if hello.get("rules") != PROTOCOL_VERSION:
             process.kill()
-            raise NodeDyingError(f"{self.script} answers as rules {hello.get('rules')!r}, not {RULES_VERSION!r}")
+            raise NodeDyingError(f"{self.script} speaks version {hello.get('rules')!r}, not {PROTOCOL_VERSION!r}")
         self._process = process
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from ringrift_ops.errors import InfrastructureError
@@ -25,7 +26,9 @@ class ApiError(InfrastructureError):
 class Api:
     """The REST door of the platform on this machine; logs in by itself, again when the token has expired."""
 
-    def __init__(self, port: int, user: str, password: str) -> None:
+    def __init__(self, port: int, user: str, password: str, check: Callable[[], None] = lambda: None) -> None:
+        """``check`` is called before a failure counts; it raises when there is no platform any more to ask."""
+        self._check = check
         self._base = f"http://{LOOPBACK}:{port}"
         self._login = {"username": user, "password": password}
         self._token: str | None = None
@@ -90,11 +93,13 @@ class Api:
                     self._token = str(self._send("POST", "/auth/token", self._login, timeout=30.0)["access_token"])
                 return self._send(method, f"/api/v2{path}", body, timeout=30.0)
             except urllib.error.HTTPError as error:
+                self._check()
                 if error.code == 401 and self._token is not None:
                     self._token = None
                 elif error.code < 500 or time.monotonic() > deadline:
                     raise ApiError(f"Airflow answers {error.code} to {method} {path}: {_reason(error)}") from error
             except (OSError, http.client.HTTPException) as error:
+                self._check()
                 if time.monotonic() > deadline:
                     raise ApiError(f"Airflow does not answer at {self._base}: {error}; see its log") from error
             time.sleep(0.5)

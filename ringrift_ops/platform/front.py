@@ -119,7 +119,7 @@ class Front:
             raise EndedError(self.signals.received.name, self.signals.received)
         if self._keeper is None:
             if read_state(self.installation) is None:
-                raise NotReadyError("the platform has ended")
+                raise NotReadyError("whoever started the platform has ended it; the next `make run` takes this run up")
         elif self._keeper.poll() is not None:
             if self._keeper.returncode == 0:
                 raise EndedError("`make stop`")
@@ -166,7 +166,7 @@ class Front:
         return [self.profile, str(ports.web), str(ports.execution), json.dumps(self.slots())]
 
     def _wait_until_ready(self, ports: Ports) -> Api:
-        api = Api(ports.web, USER, Secrets.of(self.installation).password)
+        api = Api(ports.web, USER, Secrets.of(self.installation).password, self.check)
         begun = time.monotonic()
         with self.screen.waiting("starting Airflow") as wait:
             while not api.healthy():
@@ -216,7 +216,7 @@ def attach(front: Front) -> Api | None:
         return None
     front.signals.listen()
     port = int(str(state["url"]).rsplit(":", 1)[1])
-    return Api(port, USER, Secrets.of(front.installation).password)
+    return Api(port, USER, Secrets.of(front.installation).password, front.check)
 
 
 def stop(home: Home, screen: Screen) -> ExitCode:

@@ -129,7 +129,7 @@ class Keeper:
             killed = self._end()
             self.installation.state.unlink(missing_ok=True)
             lock.release()
-            say(f"stopped{f', {killed} processes had to be killed' if killed else ''}")
+            say("stopped" if not killed else f"stopped; killed because they did not end by themselves: {killed}")
 
     def _end(self) -> int:
         """End everything below this process; return how many processes had to be killed.

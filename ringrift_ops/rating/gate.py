@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ringrift_ops.errors import UsageError
 from ringrift_ops.rating.elo import elo_difference, expected_score
-from ringrift_ops.rating.gsprt import LAST_LOOK_SHARE, llr_bounds, log_likelihood_ratio
+from ringrift_ops.rating.gsprt import llr_bounds, log_likelihood_ratio
 from ringrift_ops.rating.intervals import one_sided_quantile, paired_bounds
 from ringrift_ops.rating.sequential import Look, LookPlan, plan_looks
 from ringrift_ops.rating.units import Counts, Floats, histogram, steps
@@ -93,9 +93,7 @@ class GateRules(_Frozen):
     confidence: float = Field(gt=0.5, lt=1.0, description="of each bound of a win rate, over all looks together")
     alpha: float = Field(gt=0.0, lt=0.5, description="false PASS of the GSPRT")
     beta: float = Field(gt=0.0, lt=0.5, description="missed PASS of the GSPRT at H1")
-    last_look_share: float = Field(
-        gt=0.0, le=1.0, description="share of the upper LLR bound that passes at the cap (gsprt.LAST_LOOK_SHARE)"
-    )
+    last_look_share: float = Field(gt=0.0, le=1.0, description="share of the upper LLR bound that passes at the cap")
     distinct_fraction: float = Field(ge=0.0, le=1.0, description="fewer distinct games are no evidence")
     first_generation_without_previous: bool = Field(description="a config without canonical net needs no previous")
 
@@ -144,7 +142,7 @@ class GateRules(_Frozen):
             confidence=policy.confidence,
             alpha=policy.alpha,
             beta=policy.beta,
-            last_look_share=LAST_LOOK_SHARE,
+            last_look_share=policy.last_look_share,
             distinct_fraction=policy.minimum_distinct,
             first_generation_without_previous=first_generation_without_previous,
         )

@@ -22,13 +22,6 @@ from ringrift_ops.rating.units import Counts, Floats, classes, unit_scores
 
 PRIOR_UNITS = 1.0
 
-# At the cap nothing can be added any more, so half the upper bound passes there. Looking only every 50 games overshoots
-# the bounds, which leaves 2 % of the 5 % false promotions unused; this spends a little of them: at most 3.5 % of 10,000
-# candidates at 0 Elo (4.5 % for the worst smaller cap, 150 games), and power at +50 Elo rises from 93.5 to 95.3 % with
-# four players, from 93.7 to 95.5 % with two whose openings suit one of them (simulate.py, 2026-11-23). 1.0 would be
-# Wald's bound to the end.
-LAST_LOOK_SHARE = 0.5
-
 ITERATIONS = 16
 """Fixed, so that a place in a batch cannot change a result; 8 gave the LLR to 1e-11 in 17,000 varied samples."""
 

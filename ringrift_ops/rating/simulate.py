@@ -23,7 +23,7 @@ import numpy as np
 from ringrift_ops.rating.elo import expected_score
 from ringrift_ops.rating.gate import GateRules, Opponent, State, judge
 from ringrift_ops.rating.units import Counts, Floats, classes, game_points, steps, unit_scores
-from ringrift_ops.settings import CONFIGS, GATE, PROFILES
+from ringrift_ops.settings import CONFIGS, GATE, packaged_profile
 
 CANDIDATES = 10_000
 OPENINGS = 4_000
@@ -163,7 +163,8 @@ CANDIDATE_KINDS: Mapping[str, Mapping[Opponent, float]] = {
 
 def shipped_rules(players: int, profile: str = "standard") -> GateRules:
     """The gate of the settings tables on the board square8 with so many players."""
-    row, games = CONFIGS[f"square8_{players}p"], PROFILES[profile]
+    row = CONFIGS[f"square8_{players}p"]
+    games = packaged_profile(profile, row)
     return GateRules.of(
         players,
         row.gate,

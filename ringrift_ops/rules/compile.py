@@ -1,28 +1,37 @@
 """Numba settings of the rules, and a cache folder that forgets nothing it should not.
 
 Numba's on-disk cache keys a function by its own file only: after an edit of a callee the caller's
-cached machine code still holds the old callee. So the folder's name carries a hash of every source
-file that is compiled (this package, players, network): another source, another folder.
+cached machine code still holds the old callee, or the old value of a constant. So the folder's name
+carries a hash of every file that machine code comes from: another source, another folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 PACKAGE = Path(__file__).resolve().parent.parent
-COMPILED_ROOMS = ("rules", "players", "network")
+CONSTANTS = ("rules/boards.py", "rules/layout.py")
+"""Files without compiled functions whose numbers are in machine code; a test finds any that is missing here."""
+COMPILERS = ("rules/compile.py", "rules/dispatch.py")
+_COMPILES = re.compile(rb"^@(jit|jit_allocating|jit_once|intrinsic|overload)\b", re.MULTILINE)
+
+
+def compiled_files(package: Path = PACKAGE) -> list[Path]:
+    """The files that machine code comes from: compiled functions, the constants in them, and how they are compiled."""
+    named = {package / name for name in (*CONSTANTS, *COMPILERS)}
+    return [path for path in sorted(package.glob("*/*.py")) if path in named or _COMPILES.search(path.read_bytes())]
 
 
 def source_digest(package: Path = PACKAGE) -> str:
-    """First 16 hex digits of the SHA-256 over every Python file of the compiled rooms."""
+    """First 16 hex digits of the SHA-256 over ``compiled_files``."""
     digest = hashlib.sha256()
-    for room in COMPILED_ROOMS:
-        for path in sorted((package / room).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in compiled_files(package):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

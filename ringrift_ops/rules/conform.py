@@ -7,7 +7,7 @@ An ``Engine`` answers for whole games, so that one in another process costs one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -205,6 +205,11 @@ class FileReport:
         return self.lists + self.states + self.terms
 
     @property
+    def records(self) -> int:
+        """Records in the file, compared or not."""
+        return self.games + self.positions + self.evaluations + self.not_evaluated
+
+    @property
     def ok(self) -> bool:
         """Something was compared and nothing differed."""
         return self.compared > 0 and self.differences == 0
@@ -355,11 +360,6 @@ def compare_file(path: Path, engine: Engine) -> FileReport:
     for line in read_recordings(path):
         compare_line(report, line, engine)
     return report
-
-
-def compare_files(paths: Iterable[Path], engine: Engine) -> list[FileReport]:
-    """``compare_file`` of each."""
-    return [compare_file(path, engine) for path in paths]
 
 
 def compare_line(report: FileReport, line: Line, engine: Engine) -> None:

@@ -215,10 +215,13 @@ class Game:
         A string does not hold who moved last, so the last-actor tie-break (5.2) may be unknown.
         """
         fields = text.split(";")
-        if len(fields) != 15 or not fields[0].startswith("p"):
+        if len(fields) != len(_PREFIXES):
             raise StateStringError(f"a state string has 15 fields joined by ';', this one has {len(fields)}: {text!r}")
         s = self._empty.copy()
         try:
+            for prefix, field in zip(_PREFIXES, fields, strict=True):
+                if not field.startswith(prefix):
+                    raise ValueError(f"a field begins with {prefix!r}, not {field!r}")
             self._fill_scalars(s, fields)
             self._fill_cells(s, fields[12][1:], fields[13][1:], fields[14][1:])
         except (ValueError, IndexError) as error:
@@ -227,25 +230,38 @@ class Game:
         return s
 
     def _fill_scalars(self, s: State, fields: list[str]) -> None:
-        player, phase = int(fields[0][1:]), l.PHASE_CODES.index(fields[1])
+        """Raises ValueError: compiled code checks no bound, so no number may be out of its range."""
+        over = fields[2] != "A"
+        player, phase = _number(fields[0][1:], self.players), l.PHASE_CODES.index(fields[1])
+        if (player == 0) != over or (phase == l.GAME_OVER) != over:
+            raise ValueError(f"seat {player} to move in {fields[1]} with status {fields[2]}")
         s[l.S_PLAYER], s[l.S_PHASE] = player, phase
-        if fields[2] != "A":
-            s[l.S_COMPLETED], s[l.S_WINNER] = 1, int(fields[2][1:])
+        if over:
+            s[l.S_COMPLETED], s[l.S_WINNER] = 1, _number(fields[2].partition("C")[2], self.players)
         s[l.S_MUST], s[l.S_CHAIN] = self._cell_field(fields[3]), self._cell_field(fields[4])
+        if phase in (l.CAPTURE, l.CHAIN_CAPTURE) and s[l.S_CHAIN] < 0:
+            raise ValueError(f"nothing captures in {fields[1]}")
+        if fields[5] not in ("e-", "eL", "eT", "eR"):
+            raise ValueError(f"{fields[5]} is no debt")
         s[l.S_LINE_DEBT] = int(fields[5] == "eL")
         s[l.S_TERRITORY_DEBT] = int(fields[5] in ("eT", "eR"))
         s[l.S_ACTED] = int("a" in fields[6][1:])
         s[l.S_RECOVERED] = int("r" in fields[6][1:] or fields[5] == "eR")
         for offset, field in ((l.S_HAND, fields[7]), (l.S_ELIMINATED, fields[8]), (l.S_TERRITORY, fields[9])):
-            values = [int(v) for v in field[1:].split("/")]
+            values = [_number(v) for v in field[1:].split("/")]
             if len(values) != self.players:
                 raise ValueError(f"{field} does not have {self.players} seats")
             s[offset : offset + self.players] = values
         if fields[10] != "l-":
             first, mask, rounds, exclusive = fields[10][1:].split("/")
-            s[l.S_LPS_FIRST], s[l.S_LPS_ROUNDS], s[l.S_LPS_EXCLUSIVE] = int(first), int(rounds), int(exclusive)
+            if len(mask) != self.players:
+                raise ValueError(f"{fields[10]} does not have {self.players} seats")
+            s[l.S_LPS_FIRST], s[l.S_LPS_EXCLUSIVE] = _number(first, self.players), _number(exclusive, self.players)
+            s[l.S_LPS_ROUNDS] = _number(rounds)
             s[l.S_LPS_MASK] = sum("-01".index(c) << (2 * i) for i, c in enumerate(mask))
         swap = fields[11][1:]
+        if swap not in ("-", "12", "12+", "21"):
+            raise ValueError(f"{fields[11]} is no state of the pie rule")
         if swap != "-":
             offered = swap.endswith("+")
             moved = not offered and (s[l.S_LPS_FIRST] != 0 or player == 2 or phase == l.GAME_OVER)
@@ -270,11 +286,25 @@ class Game:
                 if s[g[H_CELL] + cell] != 0:
                     raise ValueError(f"two things on {where}")
                 owners = np.array([int(c) for c in what], dtype=np.int64)
-                if owners.min() < 1 or owners.max() > self.players:
+                if owners.min() < 1 or owners.max() > self.players or (kind != l.STACK and len(owners) > 1):
                     raise ValueError(f"{entry} names a seat that does not exist")
                 if not add_stack(g, s, cell, kind, owners):
                     raise ValueError(f"more rings than {self.config} can hold")
         s[l.S_TERRITORY : l.S_TERRITORY + self.players] = territory
+
+
+_PREFIXES = ("p", "", "", "m", "c", "e", "t", "h", "x", "g", "l", "y", "s", "k", "z")
+"""What each field of a state string begins with."""
+
+_MOST = 0xFFFF
+"""No counter of a position is larger; the encoder stores sixteen bits."""
+
+
+def _number(text: str, most: int = _MOST) -> int:
+    value = int(text)
+    if not 0 <= value <= most:
+        raise ValueError(f"{text} is not within 0 to {most}")
+    return value
 
 
 _CELL = re.compile(r"^(-?\d+),(-?\d+)$")

@@ -25,7 +25,10 @@ from __future__ import annotations
 from typing import Final
 
 RULES_VERSION: Final = "1"
-"""Named by every record that holds move codes or state arrays; changes when either changes its meaning."""
+"""Of the rule book: nets, datasets and reports say under which one they were made; another one is another game."""
+
+CODES_VERSION: Final = "1"
+"""Of move codes and state arrays: named by every file that holds them; changes when either changes its meaning."""
 
 (
     S_PHASE,

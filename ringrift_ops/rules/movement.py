@@ -71,11 +71,37 @@ def direction_between(G, a, b):
 
 
 @jit
+def _lands_behind(G, s, row, target, k, height):
+    """Whether a capture over the stack at distance ``k`` can land: k + 1 .. max(k + 1, height) are free (App. C)."""
+    base = G[H_CELL]
+    last = max(k + 1, height)
+    c = G[row + target]
+    k += 1
+    while is_free(s[base + c]):
+        if k == last:
+            return True
+        c = G[row + c]
+        k += 1
+    return False
+
+
+@jit
+def _to_obstacle(G, s, row, cell):
+    """The first cell on a ray that is not free, and its distance."""
+    base = G[H_CELL]
+    c, k = G[row + cell], 1
+    while is_free(s[base + c]):
+        c = G[row + c]
+        k += 1
+    return c, k
+
+
+@jit
 def can_act(G, s, cell, height, cap):
     """Whether a stack of this height and cap on ``cell`` can act (canAct, 2.4), whatever stands there now.
 
-    A simple move exists iff the cells at distances 1..height are free; a capture over the first
-    stack at distance k iff its cap is not larger and k+1 .. max(k+1, height) are free (App. C).
+    A simple move exists iff the cells at distances 1..height are free; a capture iff the first stack's
+    cap is not larger and there is room behind it (App. C).
     """
     base = G[H_CELL]
     stride = G[H_CELLS] + 1
@@ -90,15 +116,8 @@ def can_act(G, s, cell, height, cap):
             c = G[row + c]
             word = s[base + c]
             k += 1
-        if is_stack(word) and cap_of(word) <= cap:
-            last = max(k + 1, height)
-            c = G[row + c]
-            k += 1
-            while is_free(s[base + c]):
-                if k == last:
-                    return True
-                c = G[row + c]
-                k += 1
+        if is_stack(word) and cap_of(word) <= cap and _lands_behind(G, s, row, c, k, height):
+            return True
         row += stride
     return False
 
@@ -110,23 +129,11 @@ def has_segment(G, s, cell):
     stride = G[H_CELLS] + 1
     row = G[H_NEIGHBOUR]
     own = s[base + cell]
-    height, cap = height_of(own), cap_of(own)
     for _ in range(G[H_DIRECTIONS]):
-        c = G[row + cell]
-        k = 1
-        while is_free(s[base + c]):
-            c = G[row + c]
-            k += 1
+        c, k = _to_obstacle(G, s, row, cell)
         word = s[base + c]
-        if is_stack(word) and cap_of(word) <= cap:
-            last = max(k + 1, height)
-            c = G[row + c]
-            k += 1
-            while is_free(s[base + c]):
-                if k == last:
-                    return True
-                c = G[row + c]
-                k += 1
+        if is_stack(word) and cap_of(word) <= cap_of(own) and _lands_behind(G, s, row, c, k, height_of(own)):
+            return True
         row += stride
     return False
 
@@ -161,16 +168,11 @@ def add_segments(G, s, cell, kind, moves, n):
     stride = G[H_CELLS] + 1
     row = G[H_NEIGHBOUR]
     own = s[base + cell]
-    height, cap = height_of(own), cap_of(own)
     for _ in range(G[H_DIRECTIONS]):
-        c = G[row + cell]
-        k = 1
-        while is_free(s[base + c]):
-            c = G[row + c]
-            k += 1
+        c, k = _to_obstacle(G, s, row, cell)
         word = s[base + c]
-        if is_stack(word) and cap_of(word) <= cap:
-            n = _add_landings(G, s, row, cell, c, k, height, kind, moves, n)
+        if is_stack(word) and cap_of(word) <= cap_of(own):
+            n = _add_landings(G, s, row, cell, c, k, height_of(own), kind, moves, n)
         row += stride
     return n
 

@@ -62,6 +62,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
     "position": {"board": str, "players": int, "s": str, "l": str, "after": list},
     "evaluation": {"bt": str, "n": int, "init": str, "mk": list, "p": int, "ev": dict},
 }
+_RESULT_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {"winner": int, "reason": str}
 _STEP_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {"p": int, "ph": str, "m": str}
 
 
@@ -93,13 +94,11 @@ def _parse(path: Path, number: int, line: str) -> Line:
     where = f"{path}:{number}"
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingBrokenError(f"{where}: not JSON ({error})") from error
     if not isinstance(record, dict):
         raise RecordingBrokenError(f"{where}: a record is a JSON object, this is a {type(record).__name__}")
-    shape = next(
-        (s for s, key in (("game", "trace"), ("position", "after"), ("evaluation", "ev")) if key in record), None
-    )
+    shape = next((shape for key, shape in _SHAPES if key in record), None)
     if shape is None:
         raise RecordingBrokenError(f"{where}: neither a game (trace) nor a position (after) nor an evaluation (ev)")
     _demand(where, record, _FIELDS[shape])
@@ -108,6 +107,7 @@ def _parse(path: Path, number: int, line: str) -> Line:
         raise RecordingBrokenError(f"{where}: no config is called {found.board} with {found.players} players")
     if shape == "game":
         _demand_steps(where, record["trace"])
+        _demand(f"{where}: result", record["result"], _RESULT_FIELDS)
     if shape == "position" and not all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
         for pair in record["after"]
@@ -131,6 +131,8 @@ def _demand(where: str, record: Mapping[str, Any], fields: Mapping[str, type | t
 
 
 def _demand_steps(where: str, trace: list[Any]) -> None:
+    if not trace:
+        raise RecordingBrokenError(f"{where}: a game without a step")
     for i, step in enumerate(trace):
         if not isinstance(step, dict):
             raise RecordingBrokenError(f"{where}: step {i} is not an object")

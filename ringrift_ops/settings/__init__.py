@@ -36,6 +36,7 @@ from ringrift_ops.settings.tables import (
     HostRules,
     LeaseRules,
     ProfileRow,
+    packaged_profile,
 )
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "config_key",
     "config_named",
     "opponent_named",
+    "packaged_profile",
     "profile_named",
     "read_yaml",
     "stage_named",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,15 @@ from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.settings.names import config_named, nearest, profile_named
 from ringrift_ops.settings.strict_yaml import YamlError, YamlFile
-from ringrift_ops.settings.tables import CONFIGS, LARGE_BOARD, PROFILES, ConfigRow, GateThresholds, ProfileRow
+from ringrift_ops.settings.tables import (
+    CONFIGS,
+    PROFILES,
+    SIZES,
+    ConfigRow,
+    GateThresholds,
+    ProfileRow,
+    packaged_profile,
+)
 
 PREFIX = "RINGRIFT_"
 _THRESHOLD_VARIABLES = {
@@ -190,7 +197,13 @@ def _config(row: ConfigRow, file: _File, opened: YamlFile | None, environment: E
                 raise opened.fail((*prefix, key), f"{key!r} is part of the game and cannot be set; "
                                   f"valid: {', '.join([*editable, 'profiles'])}")  # fmt: skip
         gate = changes.pop("gate", None)
-        row = opened.validate(ConfigRow, row.model_dump() | changes, prefix, [*editable, "gate", "profiles"])
+        for family, sizes in SIZES.items():
+            if isinstance(given := changes.get(family), dict):
+                for key in given:
+                    if key not in sizes:
+                        raise opened.fail((*prefix, family, key), f"unknown key {key!r}; {nearest(str(key), sizes)}")
+                changes[family] = {**getattr(row, family), **given}
+        row = opened.validate(ConfigRow, row.model_dump() | changes, prefix, [*editable, "profiles"])
         if gate is not None:
             if not isinstance(gate, dict):
                 raise opened.fail((*prefix, "gate"), "gate must map an opponent to a win rate")
@@ -223,8 +236,7 @@ def _from_environment(opponent: str, row: ConfigRow, environment: Environment) -
 
 
 def _profile(name: str, config: ConfigRow, file: _File, opened: YamlFile | None, games: int | None) -> ProfileRow:
-    packaged: Mapping[str, object] = PROFILES[name].model_dump() | (LARGE_BOARD[name] if config.large else {})
-    row = ProfileRow.model_validate(packaged)
+    row = packaged_profile(name, config)
     keys = [key for key in ProfileRow.model_fields if key != "name"]
     own = (file.configs.get(config.key, {}).get("profiles") or {}).get(name)
     for changes, prefix in (

@@ -37,12 +37,12 @@ class YamlFile:
         try:
             self._root: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
             self.data: object = yaml.safe_load(text)
+            self._refuse_repeated_keys(self._root)
         except yaml.MarkedYAMLError as problem:
             line = problem.problem_mark.line + 1 if problem.problem_mark else 1
             raise error(f"{path} line {line}: not valid YAML: {problem.problem}") from problem
-        except yaml.YAMLError as problem:
+        except (yaml.YAMLError, RecursionError) as problem:
             raise error(f"{path}: not valid YAML: {problem}") from problem
-        self._refuse_repeated_keys(self._root)
 
     def line(self, loc: Loc) -> int:
         """Return the 1-based line of the key (or list item) at ``loc``, or of its nearest parent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +18,11 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.records import Policies
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import derived_seed
-from ringrift_ops.network.dataset import TRAINING, VALIDATION, DatasetWriter
+from ringrift_ops.network.dataset import TRAINING, VALIDATION, DatasetWriter, EmptyDatasetError
 from ringrift_ops.network.encoder import ENCODER_VERSION
 from ringrift_ops.network.samples import Sampler
 from ringrift_ops.rules.game import Game, game
-from ringrift_ops.rules.layout import RULES_VERSION
+from ringrift_ops.rules.layout import CODES_VERSION, RULES_VERSION
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages.dense import DenseWriter, GameFacts, engine_mode_of
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
@@ -73,8 +74,8 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     """Write the dataset of the spec's databases (newest first) and return what went into it.
 
     Memory does not grow with the number of games, but for one hash of each. Raises
-    NoPassedGamesError, LostTargetsError, ForeignPolicyError, UnreplayableGameError and the errors of
-    ``games.database``.
+    NoPassedGamesError, EmptyDatasetError, LostTargetsError, ForeignPolicyError, UnreplayableGameError
+    and the errors of ``games.database``.
     """
     started = time.monotonic()
     home = Home.find()
@@ -82,7 +83,7 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     pool = GamePool((), spec.config)
     paths = [home.resolve(path) for path in spec.databases]
     total = _count(paths, spec, tally)
-    quota = None if spec.max_samples is None else max(1, spec.max_samples // max(1, total))
+    quotas = _quotas(spec, total)
     temporary = home.training / f".export-{spec.config}-{spec.generation}-{spec.seed & 0xFFFFFFFF:08x}.npz"
     facts = spec.model_copy(update={"token": 0}).model_dump(mode="json", exclude={"dense", "object_policies"})
     lineage = {"spec": facts, "rules_version": RULES_VERSION}
@@ -94,7 +95,7 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
         for one in _games(paths, spec, rules, tally):
             if not pool.is_new(one.move_hash):
                 continue
-            train += _add(one, spec, sampler, writer, dense, quota, tally)
+            train += _add(one, spec, sampler, writer, dense, next(quotas), tally)
             if time.monotonic() - last >= BEAT_SECONDS or tally.read == total:
                 last = time.monotonic()
                 rate = writer.samples / max(1e-9, last - started)
@@ -109,6 +110,11 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
                     )
                 )
         samples, policy_samples = writer.samples, writer.policy_samples
+        if not samples:
+            raise EmptyDatasetError(
+                f"{spec.config}: no samples in {tally.read} games that passed parity: {tally.without_winner} of them "
+                "have no winner (games stopped at their move cap count for nothing); play with a larger --max-moves"
+            )
         soft = tally.with_policy / tally.searched_decisions if tally.searched_decisions else 1.0
         if soft < CHECKS.soft_target_minimum:
             raise LostTargetsError(
@@ -133,6 +139,16 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     )
     record_dataset(home, spec, result, tally.batches)
     return result
+
+
+def _quotas(spec: ExportSpec, games: int) -> Iterator[int | None]:
+    """How many samples each of ``games`` games may give: together ``max_samples``, as even as whole numbers are.
+
+    Where there are fewer samples to give than games, every so many-th game gives one; the seed says where that begins.
+    """
+    most, offset = spec.max_samples, spec.seed % games
+    for i in itertools.count():
+        yield None if most is None else ((i + 1) * most + offset) // games - (i * most + offset) // games
 
 
 def _dense(home: Home, spec: ExportSpec) -> AbstractContextManager[DenseWriter | None]:
@@ -175,7 +191,7 @@ def _games(paths: list[Path], spec: ExportSpec, rules: Game, tally: _Tally) -> I
         if spec.window is not None and moves >= spec.window:
             return
         with GameDatabase(path, spec.config) as database:
-            ours = database.header.get("rules_version") == RULES_VERSION
+            ours = database.header.get("codes_version") == CODES_VERSION
             for one in _of_ours(database) if ours else _of_others(database, rules):
                 tally.read += 1
                 moves += len(one.codes)
@@ -183,7 +199,7 @@ def _games(paths: list[Path], spec: ExportSpec, rules: Game, tally: _Tally) -> I
 
 
 def _of_ours(database: GameDatabase) -> Iterator[_Game]:
-    for one in database.compact_games(rules_version=RULES_VERSION, passed_only=True):
+    for one in database.compact_games(codes_version=CODES_VERSION, passed_only=True):
         yield _Game(
             one.game_id,
             one.swap_rule,
@@ -230,6 +246,8 @@ def _add(
     """Add one game's samples; returns how many of them are for training."""
     if one.winner is None:
         tally.without_winner += 1
+        return 0
+    if quota == 0:
         return 0
     policies = None
     if one.policies is not None:

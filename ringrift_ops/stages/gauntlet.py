@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import GamePair, derived_seed
 from ringrift_ops.network.weights import Network, load_network
@@ -23,12 +24,13 @@ from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.settings import GATE, Settings
 from ringrift_ops.settings.names import config_named
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
-from ringrift_ops.stages.recording import record_gauntlet
+from ringrift_ops.stages.recording import record_gauntlet, record_net
 from ringrift_ops.stages.specs import (
     GauntletResult,
     GauntletSpec,
     OpponentResult,
     SearchSettings,
+    Sha256,
     Stage,
     Verdict,
 )
@@ -41,6 +43,10 @@ BEAT_SECONDS = 0.5
 
 _PLAIN = SearchSettings(simulations=0, temperature=0.0)
 _VERDICTS = {Outcome.PASS: Verdict.PASS, Outcome.FAIL: Verdict.FAIL}
+
+
+class WrongNetError(UsageError):
+    """A file holds another net than the one to be judged."""
 
 
 @dataclass
@@ -89,14 +95,22 @@ class _Gauntlet:
             cap_previous=spec.cap_previous,
             first_generation_without_previous=True,
         )
-        self.candidate = Player(PlayerKind.NET, spec.search, self._net(home, spec.candidate_path))
-        self.previous = None if spec.previous_path is None else self._net(home, spec.previous_path)
+        self.candidate = Player(PlayerKind.NET, spec.search, self._net(home, spec.candidate, spec.candidate_path))
+        self.previous = None
+        if spec.previous is not None and spec.previous_path is not None:
+            self.previous = self._net(home, spec.previous, spec.previous_path)
         self.threads = max(1, os.cpu_count() or 1)
         self.beaten = 0.0
         self.rates: dict[str, dict[str, float | int]] = {}
 
-    def _net(self, home: Home, path: str) -> Network:
-        return load_network(home.resolve(path), self.spec.config)
+    def _net(self, home: Home, sha: Sha256, path: str) -> Network:
+        network = load_network(home.resolve(path), self.spec.config)
+        if network.sha256 != sha:
+            raise WrongNetError(
+                f"{home.resolve(path)} holds the net {network.sha256[:12]}, not {sha[:12]}; name the file that does"
+            )
+        record_net(home, network, home.resolve(path))
+        return network
 
     def baseline(self, opponent: str) -> Player:
         """The player behind an opponent's name."""
@@ -195,8 +209,8 @@ class _Gauntlet:
 def run(spec: GauntletSpec, report: Report) -> GauntletResult:
     """Judge the candidate: PASS, FAIL with its reason, or NO_EVIDENCE.
 
-    Raises the errors of strict loading for nets that do not fit; those are failures of the run, not
-    of the net.
+    A net that was trained elsewhere is put into the store and on record first. Raises WrongNetError and the
+    errors of strict loading for nets that do not fit; those are failures of the run, not of the net.
     """
     started = time.monotonic()
     home = Home.find()

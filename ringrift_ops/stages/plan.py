@@ -7,12 +7,12 @@ often it is asked, so a stage that is asked again is recognised as the same work
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ringrift_ops.errors import NoDataError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
 from ringrift_ops.settings import ConfigRow, Inventory, ProfileRow, Settings
+from ringrift_ops.stages.order import NO_TOKEN, Order
 from ringrift_ops.stages.specs import (
     HOST_DESTINATION,
     DistributeSpec,
@@ -22,7 +22,6 @@ from ringrift_ops.stages.specs import (
     GauntletSpec,
     ParitySpec,
     PromoteSpec,
-    SearchSettings,
     SelfplayResult,
     SelfplaySpec,
     Sha256,
@@ -59,19 +58,16 @@ class Plan:
     def profile(self) -> ProfileRow:
         return self.settings.profile(self.generation.config, self.generation.profile)
 
-    @property
-    def first(self) -> bool:
-        """Whether there is no net to start from: the heuristic plays, the gate has no previous net."""
-        return self.generation.parent is None
+    def order(self, stage: Stage, token: int, shard: int = 0) -> Order:
+        """Return what a stage of this generation is asked by, its seed derived from the generation's."""
+        seed = derived_seed(self.generation.seed, stage.value, shard)
+        return Order(self.config, self.profile, self.generation.id, token, seed)
 
     @property
     def shards(self) -> list[int]:
         """The shards of self-play that get at least one game."""
-        return list(range(min(self.profile.shards, self._games)))
-
-    @property
-    def _games(self) -> int:
-        return self.profile.first_games if self.first else self.profile.games
+        games = self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=self.generation.parent)
+        return list(range(min(self.profile.shards, games)))
 
     def spec(self, stage: Stage, token: int, shard: int = 0) -> StageSpec:
         """Return what ``stage`` is asked in this generation under the fencing ``token``.
@@ -101,36 +97,13 @@ class Plan:
 
     # --- one stage each ----------------------------------------------------------------------------
 
-    def _seed(self, stage: Stage, shard: int = 0) -> int:
-        return derived_seed(self.generation.seed, stage.value, shard)
-
     def _result(self, stage: Stage, shard: int = 0) -> dict[str, object] | None:
         return self.ledger.stage_result(self.generation.id, stage.value, shard)
 
     def _selfplay(self, token: int, shard: int) -> SelfplaySpec:
-        row, first = self.profile, self.first
-        share, rest = divmod(self._games, len(self.shards))
-        return SelfplaySpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.SELFPLAY, shard),
-            shard=shard,
-            games=share + (shard < rest),
-            max_moves=self.config.max_moves,
-            player=row.first_player if first else "net",
-            weights=self.generation.parent,
-            search=SearchSettings(
-                simulations=row.first_simulations if first else row.simulations,
-                c_puct=row.c_puct,
-                temperature=row.first_temperature if first else row.temperature,
-                temperature_plies=row.temperature_plies,
-                noise_fraction=0.0 if first and row.first_simulations == 0 else row.noise_fraction,
-                random_move_fraction=row.random_move_fraction,
-            ),
-            opening_plies=row.opening_plies,
-            output=None,
-        )
+        order, parent = self.order(Stage.SELFPLAY, token, shard), self.generation.parent
+        share, rest = divmod(order.games(parent=parent), len(self.shards))
+        return order.selfplay(parent=parent, shard=shard, games=share + (shard < rest), output=None)
 
     def _parity(self, token: int) -> ParitySpec:
         runs = self.ledger.stage_runs(self.generation.id, Stage.SELFPLAY.value)
@@ -138,16 +111,7 @@ class Plan:
         batches = own or [artifact.path for artifact in self._unchecked()]
         if not batches:
             raise NothingToWorkOnError(f"{self.generation.config}: no games wait for parity; run selfplay first")
-        return ParitySpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.PARITY),
-            batches=batches,
-            sample=self.profile.parity_sample,
-            fail_threshold=self.profile.parity_fail_threshold,
-            bundles=None,
-        )
+        return self.order(Stage.PARITY, token).parity(batches=batches)
 
     def _unchecked(self) -> list[Artifact]:
         """Return the config's games that parity has not passed, whoever made them."""
@@ -161,41 +125,15 @@ class Plan:
             raise NothingToWorkOnError(
                 f"{self.generation.config}: no games have passed parity; run selfplay and parity"
             )
-        row = self.profile
-        return ExportSpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.EXPORT),
-            databases=[batch.path for batch in window],
-            output=None,
-            max_samples=row.max_samples,
-            split_ratio=row.split_ratio,
-            window=row.window(sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))),
+        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        return self.order(Stage.EXPORT, token).export(
+            databases=[batch.path for batch in window], window=self.profile.window(usable), output=None
         )
 
     def _train(self, token: int) -> TrainSpec:
         dataset, path = self._dataset()
-        row = self.profile
-        return TrainSpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.TRAIN),
-            dataset=dataset,
-            dataset_path=path,
-            parent=self.generation.parent,
-            resume_from=None,
-            family=row.family,
-            sizes=self.config.sizes(row.family),
-            epochs=row.epochs,
-            batch_size=row.batch_size,
-            learning_rate=row.learning_rate,
-            weight_decay=row.weight_decay,
-            clip_norm=row.clip_norm,
-            device=row.device,
-            checkpoint_every_steps=row.checkpoint_every_steps,
-            output=None,
+        return self.order(Stage.TRAIN, token).train(
+            dataset=dataset, dataset_path=path, parent=self.generation.parent, resume_from=None, output=None
         )
 
     def _dataset(self) -> tuple[Sha256, str]:
@@ -223,26 +161,11 @@ class Plan:
     def _gauntlet(self, token: int) -> GauntletSpec:
         candidate, path = self._net()
         previous = self.generation.parent
-        opponents: list[Literal["random", "heuristic", "previous"]] = ["random", "heuristic"]
-        if previous is not None:
-            opponents.append("previous")
-        row = self.profile
-        return GauntletSpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.GAUNTLET),
+        return self.order(Stage.GAUNTLET, token).gauntlet(
             candidate=candidate,
             candidate_path=path,
             previous=previous,
             previous_path=None if previous is None else self.ledger.artifact(previous).path,
-            opponents=opponents,
-            search=SearchSettings(simulations=row.gauntlet_simulations, c_puct=row.c_puct, temperature=0.0),
-            games_per_look=row.games_per_look,
-            cap=row.cap,
-            cap_previous=row.cap_previous,
-            mirror_games=row.mirror_games,
-            max_moves=self.config.max_moves,
         )
 
     def _judged(self) -> GauntletResult:
@@ -255,11 +178,7 @@ class Plan:
 
     def _promote(self, token: int) -> PromoteSpec:
         judged = self._judged()
-        return PromoteSpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.PROMOTE),
+        return self.order(Stage.PROMOTE, token).promote(
             candidate=judged.candidate,
             candidate_path=self.ledger.artifact(judged.candidate).path,
             report=judged.report,
@@ -273,11 +192,7 @@ class Plan:
             raise NothingToWorkOnError(
                 f"{self.generation.config}: no net was promoted yet; there is none to distribute"
             )
-        return DistributeSpec(
-            config=self.generation.config,
-            generation=self.generation.id,
-            token=token,
-            seed=self._seed(Stage.DISTRIBUTE),
+        return self.order(Stage.DISTRIBUTE, token).distribute(
             weights=canonical.sha,
             destinations=[*self.settings.destinations, *host_destinations(Home(self.settings.home))],
         )

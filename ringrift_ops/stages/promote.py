@@ -12,7 +12,7 @@ from ringrift_ops.stages.specs import PromoteResult, PromoteSpec, Stage, Verdict
 
 
 class NoEvaluationError(NoDataError):
-    """A promotion is asked for on a report that the ledger does not know."""
+    """A promotion is asked for on a report that the ledger does not know, or that is about another net."""
 
 
 def run(spec: PromoteSpec, report: Report) -> PromoteResult:
@@ -29,6 +29,11 @@ def run(spec: PromoteSpec, report: Report) -> PromoteResult:
     if evaluation is None:
         raise NoEvaluationError(
             f"the ledger knows no evaluation with report {spec.report[:12]}; run the gauntlet of {spec.candidate[:12]}"
+        )
+    if (evaluation.config, evaluation.candidate) != (spec.config, spec.candidate):
+        raise NoEvaluationError(
+            f"report {spec.report[:12]} is about {evaluation.candidate[:12]} of {evaluation.config}, not about "
+            f"{spec.candidate[:12]} of {spec.config}; name that net's own report, or leave --report out"
         )
     current = ledger.canonical(spec.config)
     before = None if current is None else current.sha

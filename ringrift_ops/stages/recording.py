@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
 from ringrift_ops.ledger import EventType, GamePair, Ledger
 from ringrift_ops.settings import Settings
+from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.specs import (
     ExportResult,
     ExportSpec,
@@ -35,6 +36,9 @@ from ringrift_ops.stages.specs import (
     TrainSpec,
 )
 from ringrift_ops.store import Store
+
+if TYPE_CHECKING:
+    from ringrift_ops.network.weights import Network
 
 Recording = TypeVar("Recording", bound=Callable[..., None])
 
@@ -186,6 +190,27 @@ def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str
         for key in ("weights", "path", "dataset", "parent", "samples", "train_loss", "validation_loss")
     }
     _tell(ledger, spec, EventType.TRAINING_COMPLETED, {**payload, "job_id": job_id})
+
+
+def record_net(home: Home, network: Network, path: Path) -> None:
+    """A net that came from elsewhere: into the store and on record, with those of its parents that are known here."""
+    ledger = open_ledger(home)
+    known = {one.sha for one in ledger.artifacts(config=network.config)}
+    if network.sha256 in known:
+        return
+    sha, stored = Store(home).put(path, WEIGHTS_SUFFIX)
+    ledger.record_artifact(
+        sha,
+        "weights",
+        str(home.relative(stored)),
+        stored.stat().st_size,
+        network.config,
+        None,
+        parents=[(one, role) for one, role in ((network.header.dataset, "dataset"), (network.header.parent, "parent"))
+                 if one in known],
+        meta={"family": network.family, "trained_at": network.header.trained_at},
+        token=0,
+    )  # fmt: skip
 
 
 @_effect

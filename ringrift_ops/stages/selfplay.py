@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ringrift_ops.errors import GateError
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.records import GameRecord, Seat
 from ringrift_ops.games.writer import BatchMismatchError, BatchWriter, FinishedBatch
@@ -25,13 +26,18 @@ from ringrift_ops.players.play import Policies, new_policies, no_policies
 from ringrift_ops.players.recording import Recorder
 from ringrift_ops.players.roster import Openings, Player, PlayerKind
 from ringrift_ops.rules.game import Game, game
-from ringrift_ops.rules.layout import RULES_VERSION
+from ringrift_ops.rules.layout import CODES_VERSION
+from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.recording import record_games
 from ringrift_ops.stages.specs import SelfplayResult, SelfplaySpec, Stage
 from ringrift_ops.store import Store
 
 BEAT_SECONDS = 0.5
+
+
+class RepeatedGamesError(GateError):
+    """Too many games of a generation's batch are the same game over again (F11)."""
 
 
 def batch_path(home: Home, spec: SelfplaySpec) -> Path:
@@ -61,8 +67,8 @@ def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
     """Play the games of one shard and return the finished batch.
 
     A batch that is already complete is returned as it is; a generation's shard is named by its numbers,
-    any other must have been asked for by the same spec. Raises the errors of ``games.writer`` (busy,
-    other spec, disk) and of loading the net.
+    any other must have been asked for by the same spec. Raises RepeatedGamesError for a generation's batch,
+    the errors of ``games.writer`` (busy, other spec, disk) and of loading the net.
     """
     started = time.monotonic()
     home = Home.find()
@@ -76,10 +82,15 @@ def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
                 )
             batch = database.finished()
     else:
-        with BatchWriter(path, spec.config, rules_version=RULES_VERSION, header=header) as writer:
+        with BatchWriter(path, spec.config, codes_version=CODES_VERSION, header=header) as writer:
             _play_missing(home, spec, writer, report)
             batch = writer.finish()
     result = _result(home, batch, time.monotonic() - started)
+    if spec.generation is not None and result.distinct_fraction < CHECKS.distinct_games:
+        raise RepeatedGamesError(
+            f"{path}: only {result.distinct_fraction:.1%} of {result.games} games are distinct, at least "
+            f"{CHECKS.distinct_games:.0%} must be; raise temperature, noise or opening_plies of the profile"
+        )
     record_games(home, spec, result)
     return result
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = str
 """64 lower-case hex digits: the name of an immutable artifact."""
 
+MOST_SIMULATIONS = 50_000
+"""A tree of so many nodes and its policies take 0.6 GB on hex8 and 4 GB on hexagonal."""
+
 
 class Stage(StrEnum):
     """The pipeline in order. ``ringrift_ops.settings.stage_named`` accepts the runbooks' aliases."""
@@ -39,7 +42,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StageSpec(Frozen):
+class Asked(Frozen):
+    """What somebody asks for: its numbers are numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StageSpec(Asked):
     """Fields common to every stage."""
 
     config: str = Field(description="config key such as hex8_2p")
@@ -48,10 +57,12 @@ class StageSpec(Frozen):
     seed: int = Field(description="derived from the generation key; every random draw comes from it")
 
 
-class SearchSettings(Frozen):
+class SearchSettings(Asked):
     """How a player chooses its moves."""
 
-    simulations: int = Field(ge=0, description="PUCT simulations per decision; 0 = plain one-ply play")
+    simulations: int = Field(
+        ge=0, le=MOST_SIMULATIONS, description="PUCT simulations per decision; 0 = plain one-ply play"
+    )
     c_puct: float = 1.5
     temperature: float = Field(ge=0.0, description="of visit counts (search) or scores (plain)")
     temperature_plies: int = Field(default=10_000, ge=0, description="plies after which temperature is 0")
@@ -60,9 +71,9 @@ class SearchSettings(Frozen):
 
 
 class SelfplaySpec(StageSpec):
-    shard: int
+    shard: int = Field(ge=0)
     games: int = Field(gt=0)
-    max_moves: int = Field(gt=0)
+    max_moves: int = Field(ge=5, description="cap per game; RingRift completes no game with fewer moves than five")
     player: Literal["random", "heuristic", "net"]
     weights: Sha256 | None = Field(description="net of every seat; None unless player is net")
     search: SearchSettings
@@ -107,9 +118,9 @@ class ParityResult(Frozen):
 class ExportSpec(StageSpec):
     databases: list[str]
     output: str | None
-    max_samples: int | None
+    max_samples: int | None = Field(gt=0, description="of the dataset, uniform over games; None = all")
     split_ratio: float = Field(gt=0.0, lt=1.0, description="share of games in the training split")
-    window: int | None = Field(description="newest rows to keep (gates.md data window); None = all")
+    window: int | None = Field(gt=0, description="newest rows to keep (gates.md data window); None = all")
     dense: str | None = Field(default=None, description="file for RingRift's key set besides; None = none")
     object_policies: bool = Field(default=False, description="RingRift's pickled policy arrays in the dense file")
 
@@ -252,3 +263,26 @@ class Delivery(Frozen):
 class DistributeResult(Frozen):
     weights: Sha256
     deliveries: list[Delivery]
+
+
+SPECS: dict[Stage, type[StageSpec]] = {
+    Stage.SELFPLAY: SelfplaySpec,
+    Stage.PARITY: ParitySpec,
+    Stage.EXPORT: ExportSpec,
+    Stage.TRAIN: TrainSpec,
+    Stage.GAUNTLET: GauntletSpec,
+    Stage.PROMOTE: PromoteSpec,
+    Stage.DISTRIBUTE: DistributeSpec,
+}
+"""What each stage is asked."""
+
+RESULTS: dict[Stage, type[Frozen]] = {
+    Stage.SELFPLAY: SelfplayResult,
+    Stage.PARITY: ParityResult,
+    Stage.EXPORT: ExportResult,
+    Stage.TRAIN: TrainResult,
+    Stage.GAUNTLET: GauntletResult,
+    Stage.PROMOTE: PromoteResult,
+    Stage.DISTRIBUTE: DistributeResult,
+}
+"""What each stage answers."""

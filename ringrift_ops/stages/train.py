@@ -9,9 +9,10 @@ import shutil
 import time
 from pathlib import Path
 
+from ringrift_ops.errors import RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.network.checkpoints import NAME
-from ringrift_ops.network.dataset import open_dataset
+from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
 from ringrift_ops.network.training import Plan, Progress, train
 from ringrift_ops.network.weights import Network, load_network, weights_bytes
 from ringrift_ops.stages.checkpoints import checkpoint_folder, training_facts
@@ -19,10 +20,23 @@ from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.recording import record_weights
 from ringrift_ops.stages.specs import Stage, TrainResult, TrainSpec
-from ringrift_ops.store import Store, atomic_write, replace_symlink
+from ringrift_ops.store import Store, atomic_write, replace_symlink, sha256_file
 
 SPEC_NAME = "spec.json"
 """What is trained, beside its checkpoint."""
+
+
+def _dataset(home: Home, spec: TrainSpec) -> Dataset:
+    """The dataset that was asked for, by its bytes: a flipped bit may leave samples that look right."""
+    path = home.resolve(spec.dataset_path)
+    dataset = open_dataset(path, spec.config)
+    found = sha256_file(path)
+    if found != spec.dataset:
+        raise DamagedDatasetError(
+            f"{path} has sha256 {found[:12]}, the dataset asked for is {spec.dataset[:12]}: it was changed; "
+            "export it again"
+        )
+    return dataset
 
 
 def _parent(home: Home, spec: TrainSpec) -> Network | None:
@@ -43,6 +57,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
     """
     started = time.monotonic()
     home = Home.find()
+    dataset, parent = _dataset(home, spec), _parent(home, spec)
     folder = checkpoint_folder(home, spec)
     atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
     plan = Plan(
@@ -78,17 +93,22 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
             )
         )
 
-    trained = train(
-        plan,
-        open_dataset(home.resolve(spec.dataset_path), spec.config),
-        _parent(home, spec),
-        dataset_sha=spec.dataset,
-        parent_sha=spec.parent,
-        train_spec=training_facts(spec).model_dump_json(),
-        folder=folder,
-        resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
-        progress=show,
-    )
+    try:
+        trained = train(
+            plan,
+            dataset,
+            parent,
+            dataset_sha=spec.dataset,
+            parent_sha=spec.parent,
+            train_spec=training_facts(spec).model_dump_json(),
+            folder=folder,
+            resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
+            progress=show,
+        )
+    except RingRiftError:
+        if not (folder / NAME).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
     if spec.output is not None:
         replace_symlink(home.resolve(spec.output), path)

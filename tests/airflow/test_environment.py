@@ -6,6 +6,7 @@ import configparser
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_the_usual_port_is_taken_when_it_is_free_and_else_the_next(monkeypatch: 
     assert found.web > port
     assert found.execution > port
     assert found.web != found.execution
+
+
+def test_platforms_that_start_at_the_same_moment_get_different_ports() -> None:
+    choose = (
+        "import sys; from ringrift_ops.platform.environment import Ports; sys.stdin.readline(); "
+        "found = Ports.find({}); print(found.web, found.execution, flush=True); sys.stdin.readline()"
+    )
+    platforms = [
+        subprocess.Popen([sys.executable, "-c", choose], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    for one in platforms:
+        one.stdin.write("choose\n")  # none of them listens on what it chose, and all of them go on living
+        one.stdin.flush()
+    ports = [port for one in platforms for port in one.stdout.readline().split()]
+    for one in platforms:
+        one.communicate("end\n")
+    assert len(ports) == len(set(ports)) == 16
 
 
 def test_options_of_a_person_go_over_the_generated_ones(installation: Installation) -> None:

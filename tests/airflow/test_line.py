@@ -113,7 +113,9 @@ def test_a_backfill_makes_one_generation_per_date_and_repeating_it_changes_nothi
     before = [platform.ledger.stage_runs(one.id) for one in made]
 
     # Airflow looks every 30 s whether a backfill is over, and refuses a second one of the DAG until then.
-    until("Airflow has closed the backfill", 90, lambda: all(one["completed_at"] for one in backfills(platform, config)))
+    until(
+        "Airflow has closed the backfill", 90, lambda: all(one["completed_at"] for one in backfills(platform, config))
+    )
     sourced(platform, f"{command} --reprocess-behavior completed")
     until("they run again", 60, lambda: any(run["state"] in ("queued", "running") for run in runs(platform, config)))
     for run in runs(platform, config):

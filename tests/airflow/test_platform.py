@@ -60,8 +60,17 @@ def test_an_interrupted_run_is_taken_up_by_the_next_and_its_jobs_resume(tmp_path
     front = start(home, "run", STAY="0")
     log = home / "standin.log"
     until("both shards run", 240, lambda: log.exists() and log.read_text().count('"selfplay"') == 2)
+    beside = subprocess.Popen(
+        [sys.executable, "-m", "ringrift_ops.platform", "run"],
+        env=os.environ | {"RINGRIFT_HOME": str(home), "PROFILE": "tiny"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert beside.stdout is not None
+    assert any("going on with the interrupted run" in line for line in beside.stdout)  # it watches the same run
     os.killpg(front.pid, signal.SIGINT)
     assert ended(front) == 128 + signal.SIGINT
+    assert "whoever started the platform has ended it" in beside.communicate(timeout=60)[0]
+    assert beside.returncode == ExitCode.INFRASTRUCTURE
     assert processes_in(home) == {}
 
     (home / "standin.json").write_text("{}")

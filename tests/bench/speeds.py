@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from ringrift_ops.cli.order import Order
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.writer import BatchWriter
 from ringrift_ops.home import Home
@@ -30,6 +29,7 @@ from ringrift_ops.rules.game import game
 from ringrift_ops.settings import CONFIGS, PROFILES, Settings
 from ringrift_ops.stages import export, parity, selfplay
 from ringrift_ops.stages.heartbeat import Heartbeat
+from ringrift_ops.stages.order import Order
 from ringrift_ops.stages.specs import ExportResult, SearchSettings, SelfplaySpec
 from tests.bench.figures import Row, Sheet
 from tests.bench.machine import one_core, processor_time, temporary_home
@@ -50,14 +50,14 @@ def silent(_: Heartbeat) -> None:
 
 def order(home: Home, seed: int) -> Order:
     """The rows of the measured profile."""
-    return Order.of(Settings.load(home), CONFIG, PROFILE, seed)
+    return Order.outside(Settings.load(home), CONFIG, PROFILE, seed)
 
 
 def selfplay_spec(home: Home, games: int, seed: int, simulations: int, output: Path) -> SelfplaySpec:
     """Heuristic games as the first generation plays them, plain or searched."""
-    spec = order(home, seed).selfplay(parent=None, shard=0, output=str(output))
+    spec = order(home, seed).selfplay(parent=None, shard=0, games=games, output=str(output))
     search = spec.search.model_copy(update={"simulations": simulations})
-    return spec.model_copy(update={"games": games, "player": "heuristic", "search": search})
+    return spec.model_copy(update={"player": "heuristic", "search": search})
 
 
 def speeds(scale: Scale) -> list[Row]:
@@ -96,10 +96,10 @@ def _writing(sheet: Sheet, home: Home, scale: Scale, batch: Path) -> None:
     """Records that are there already, into a new batch, to the end of its fsync."""
     with GameDatabase(batch, CONFIG) as database:
         records = list(database.games())
-        rules_version = database.header["rules_version"]
+        codes_version = database.header["codes_version"]
 
     def write(path: Path) -> None:
-        with BatchWriter(path, CONFIG, rules_version=rules_version) as writer:
+        with BatchWriter(path, CONFIG, codes_version=codes_version) as writer:
             for record in records:
                 writer.add(record)
             writer.finish()

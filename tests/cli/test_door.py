@@ -90,9 +90,17 @@ def test_F16_command_page_is_what_the_commands_say() -> None:
         ["train", "--config", "hex8_2p"],
         ["export", "--config", "hex8_2p"],
         ["parity"],
+        ["parity", "--db", "tests/data", "--num-players", "3"],
+        ["rules", "check", "--num-players", "3"],
+        ["selfplay", "--config", "hex8_2p", "--simulations", "1000000000"],
+        ["selfplay", "--config", "hex8_2p", "--temperature", "inf"],
+        ["selfplay", "--config", "hex8_2p", "--shard", "-1"],
+        ["selfplay", "--config", "hex8_2p", "--max-moves", "4"],
         ["describe", "polish"],
         ["events", "--type", "NO_SUCH"],
         ["events", "--since", "yesterday"],
+        ["events", "--since", "99999999999d"],
+        ["events", "--since", "9999-12-31T23:59:59-14:00"],
         ["jobs", "../../etc"],
         ["jobs", "--kill"],
     ],
@@ -155,6 +163,17 @@ def test_F16_error_of_a_stage_is_its_exit_code_one_line_and_the_result_file(
     assert json.loads(result.read_text()) == {
         "error": {"type": type(error).__name__, "message": str(error), "exit_code": code}
     }
+
+
+def test_R16_out_of_memory_is_one_line_and_exit_code_4(
+    stage: Callable[..., None], spec_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_spec: object, _report: Report) -> None:
+        raise MemoryError
+
+    stage(fail)
+    assert main(["distribute", "--spec", str(spec_file)]) == ExitCode.INFRASTRUCTURE
+    assert capsys.readouterr().err.startswith("ringrift: Out of memory;")
 
 
 def test_stage_answers_in_its_result_file_and_tells_where_it_stands(

@@ -19,6 +19,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import EventType, Ledger, generation_lease
+from ringrift_ops.network.weights import fresh_network, save_network
 from ringrift_ops.store import Store
 
 HEADER = {"config": "hex8_2p", "version": "1", "trained_at": "2026-01-02T03:04:05+00:00", "elo": "812"}
@@ -92,13 +93,22 @@ def test_R55_file_in_the_place_of_a_link_is_never_removed(home: Path, capsys: py
     assert best.read_text() == "somebody's net"
 
 
-def test_R55_convert_writes_a_torch_file_with_the_same_weights_and_the_header(canonical: str, tmp_path: Path) -> None:
+def test_R55_convert_writes_a_torch_file_with_the_same_weights_and_the_header(tmp_path: Path) -> None:
+    net = save_network(fresh_network("hex8_2p", "sparse", {"hidden": 16, "dense": 16}, 1), tmp_path / "net.safetensors")
     target = tmp_path / "out" / "net.pth"
-    assert main(["model", "convert", "hex8_2p", "--to", "pth", "--output", str(target)]) == ExitCode.DONE
+    words = ["model", "convert", str(tmp_path / "net.safetensors"), "--output", str(target)]
+    assert main(words) == ExitCode.DONE
     content = torch.load(target, weights_only=True)  # noqa: TID251  what another tool would do
-    assert content["state_dict"]["first"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert content["metadata"] == HEADER | {"sha256": canonical}
-    assert main(["model", "convert", "hex8_2p", "--to", "onnx"]) == ExitCode.WRONG_USAGE
+    assert (content["version"], content["trained_at"], content["elo"]) == ("0", "", "")
+    assert content["metadata"]["sha256"] == net.sha256
+    for name, tensor in net.tensors.items():
+        assert content["model_state_dict"][name].numpy().tobytes() == tensor.tobytes()
+    assert main([*words, "--to", "onnx"]) == ExitCode.WRONG_USAGE
+    damaged = bytearray((tmp_path / "net.safetensors").read_bytes())
+    damaged[-7] ^= 1
+    (tmp_path / "net.safetensors").write_bytes(damaged)
+    assert main(words) == ExitCode.NO_DATA
+    assert main(["model", "show", str(tmp_path / "net.safetensors")]) == ExitCode.NO_DATA
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickled net", b"\x80\x04\x95", b"\xff" * 100])

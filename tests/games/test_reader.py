@@ -48,7 +48,7 @@ NOW = "2026-02-03T04:05:06+00:00"
 def pristine(tmp_path_factory):
     """A finished batch of three hex8_2p games; never changed."""
     path = tmp_path_factory.mktemp("games") / "b.db"
-    with BatchWriter(path, "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as writer:
         for game in records("hex8_2p", 3):
             writer.add(game)
         writer.finish()
@@ -97,7 +97,7 @@ def test_a_foreign_file_without_our_tables_is_read_from_its_move_json(foreign):
         assert database.stored_digest is None
         assert database.counts().excluded == 0
         with pytest.raises(MoveCodesError, match="use games"):
-            next(database.compact_games(rules_version="1"))
+            next(database.compact_games(codes_version="1"))
 
 
 def test_foreign_move_json_may_have_other_fields_and_another_order(foreign):
@@ -213,7 +213,7 @@ def test_F19_a_zero_tail_or_flipped_bits_never_pass_verification(batch):
 
 
 def test_a_three_player_file_in_a_two_player_config_is_refused(tmp_path):
-    with BatchWriter(tmp_path / "b.db", "hex8_3p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_3p", codes_version="1") as writer:
         writer.add(records("hex8_3p", 1)[0])
         writer.finish()
     with pytest.raises(WrongConfigError, match="1 games of hex8_3p, none of hex8_2p"):
@@ -293,7 +293,7 @@ def test_a_database_without_any_game_says_so(batch):
 def test_compact_games_carry_the_codes_of_exactly_the_engine_asked_for(batch):
     games = {game.game_id: game for game in records("hex8_2p", 3)}
     with GameDatabase(batch, "hex8_2p") as database:
-        compact = list(database.compact_games(rules_version="1"))
+        compact = list(database.compact_games(codes_version="1"))
         assert [game.game_id for game in compact] == sorted(games)
         for game in compact:
             record = games[game.game_id]
@@ -304,7 +304,7 @@ def test_compact_games_carry_the_codes_of_exactly_the_engine_asked_for(batch):
                 record.swap_rule,
             )
         with pytest.raises(MoveCodesError, match="not 2"):
-            next(database.compact_games(rules_version="2"))
+            next(database.compact_games(codes_version="2"))
 
 
 def test_verdicts_are_written_while_reading_and_leave_the_identity_alone(batch):
@@ -385,10 +385,10 @@ def test_R13_discovery_goes_by_content_and_prints_path_and_number(tmp_path, pris
     (folder / "selfplay_hex8_2p.db").write_text("not a database")
     sqlite3.connect(folder / "foreign.db").execute("CREATE TABLE t (x)")
     (folder / "torn.db").write_bytes(pristine.read_bytes()[:9000])
-    with BatchWriter(folder / "three.db", "hex8_3p", rules_version="1") as writer:
+    with BatchWriter(folder / "three.db", "hex8_3p", codes_version="1") as writer:
         writer.add(records("hex8_3p", 1)[0])
         writer.finish()
-    with BatchWriter(folder / "unfinished.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(folder / "unfinished.db", "hex8_2p", codes_version="1") as writer:
         writer.add(records("hex8_2p", 1)[0])
     discovery = discover(folder, "hex8_2p")
     assert [str(found) for found in discovery.found] == [
@@ -403,7 +403,7 @@ def test_R13_discovery_goes_by_content_and_prints_path_and_number(tmp_path, pris
 
 def test_R13_duplicate_games_are_removed_across_databases_whatever_their_ids(tmp_path, pristine, foreign):
     games = records("hex8_2p", 3)
-    with BatchWriter(tmp_path / "again.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "again.db", "hex8_2p", codes_version="1") as writer:
         writer.add(replace(games[0], game_id="renamed", seed=99))
         writer.add(replace(games[1], game_id="other-rule", swap_rule=not games[1].swap_rule))
         writer.finish()
@@ -418,7 +418,7 @@ def test_F22_reading_holds_one_game_at_a_time(pristine, tmp_path):
     import tracemalloc
 
     (game,) = records("hex8_2p", 1)
-    with BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer:
         for number in range(200):
             writer.add(replace(game, game_id=f"g{number:04d}"))
         writer.finish()

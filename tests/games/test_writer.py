@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def write(path, games, config="hex8_2p"):
-    with BatchWriter(path, config, rules_version="1") as writer:
+    with BatchWriter(path, config, codes_version="1") as writer:
         for game in games:
             writer.add(game)
         return writer.finish()
@@ -172,7 +172,7 @@ def test_policies_are_stored_by_index_and_as_RingRifts_short_keys_that_add_up(tm
 )
 def test_a_policy_that_is_no_distribution_is_refused(tmp_path, change, says):
     (game,) = records("hex8_2p", 1)
-    with BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer:
         with pytest.raises(RecordError, match=says):
             writer.add(replace(game, policies=replace(policies_of(game), **change)))
         assert len(writer) == 0
@@ -197,7 +197,7 @@ def test_a_policy_that_is_no_distribution_is_refused(tmp_path, change, says):
 )
 def test_F20_a_record_that_contradicts_itself_is_refused_and_leaves_nothing(tmp_path, change, error, says):
     good, other = records("hex8_2p", 2)
-    with BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer:
         with pytest.raises(error, match=says):
             writer.add(replace(good, **change))
         writer.add(other)
@@ -228,7 +228,7 @@ def with_move(game, number, key, phase):
 )
 def test_F20_a_move_that_breaks_the_contract_is_refused_with_its_reason(tmp_path, key, phase, error, says):
     (game,) = records("hex8_2p", 1)
-    with BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer:
         with pytest.raises(error, match=says):
             writer.add(with_move(game, 3, key, phase))
         assert len(writer) == 0
@@ -256,22 +256,22 @@ def test_the_identity_of_a_batch_leaves_out_clocks_and_order_but_nothing_else(tm
 
 def test_F19_the_batch_has_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "b.db"
-    with BatchWriter(path, "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as writer:
         writer.add(records("hex8_2p", 1)[0])
         assert not path.exists()
         writer.finish()
     assert [file.name for file in tmp_path.iterdir()] == ["b.db"]
     with pytest.raises(BatchExistsError, match="already complete"):
-        BatchWriter(path, "hex8_2p", rules_version="1")
+        BatchWriter(path, "hex8_2p", codes_version="1")
 
 
 def test_F19_a_second_writer_of_the_same_batch_is_refused_and_told_who_has_it(tmp_path):
     path = tmp_path / "b.db"
-    with BatchWriter(path, "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as writer:
         with pytest.raises(BatchBusyError, match=f"process {os.getpid()}"):
-            BatchWriter(path, "hex8_2p", rules_version="1")
+            BatchWriter(path, "hex8_2p", codes_version="1")
         writer.add(records("hex8_2p", 1)[0])
-    with BatchWriter(path, "hex8_2p", rules_version="1") as next_writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as next_writer:
         assert len(next_writer) == 1
         next_writer.discard()
     assert list(tmp_path.iterdir()) == []
@@ -279,17 +279,17 @@ def test_F19_a_second_writer_of_the_same_batch_is_refused_and_told_who_has_it(tm
 
 def test_an_unfinished_batch_of_another_producer_is_not_taken_up(tmp_path):
     path = tmp_path / "b.db"
-    with BatchWriter(path, "hex8_2p", rules_version="1", header={"seed": "5"}) as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1", header={"seed": "5"}) as writer:
         writer.add(records("hex8_2p", 1)[0])
-    for config, version, seed, key in [("hex8_2p", "1", "6", "seed"), ("hex8_2p", "2", "5", "rules_version"),
+    for config, version, seed, key in [("hex8_2p", "1", "6", "seed"), ("hex8_2p", "2", "5", "codes_version"),
                                        ("hex8_3p", "1", "5", "config")]:  # fmt: skip
         with pytest.raises(BatchMismatchError, match=f"{key} = "):
-            BatchWriter(path, config, rules_version=version, header={"seed": seed})
+            BatchWriter(path, config, codes_version=version, header={"seed": seed})
 
 
 def test_a_batch_without_games_is_not_written(tmp_path):
     with (
-        BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer,
+        BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer,
         pytest.raises(EmptyDatabaseError, match="without games"),
     ):
         writer.finish()
@@ -299,7 +299,7 @@ def test_a_batch_without_games_is_not_written(tmp_path):
 
 def test_an_unknown_config_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(UnknownConfigError, match="hex8_5p"):
-        BatchWriter(tmp_path / "new" / "b.db", "hex8_5p", rules_version="1")
+        BatchWriter(tmp_path / "new" / "b.db", "hex8_5p", codes_version="1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -311,7 +311,7 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.writer import BatchWriter
 with GameDatabase(Path(sys.argv[3])) as database:
     (game,) = database.games()
-with BatchWriter(Path(sys.argv[1]), "hex8_2p", rules_version="1") as writer:
+with BatchWriter(Path(sys.argv[1]), "hex8_2p", codes_version="1") as writer:
     number = len(writer)
     while number < int(sys.argv[2]):
         writer.add(replace(game, game_id=f"g{number:06d}"))
@@ -343,7 +343,7 @@ def test_kill_9_loses_no_game_that_was_added_and_the_next_writer_goes_on(tmp_pat
     process.stdout.close()
     process.stderr.close()
     assert not path.exists()
-    with BatchWriter(path, "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as writer:
         assert writer.recorded >= {f"g{number:06d}" for number in range(added + 1)}
         have = len(writer)
         assert have - added <= 2
@@ -369,7 +369,7 @@ def test_F19_a_disk_that_fills_up_is_a_named_error_and_the_batch_can_be_resumed(
     assert not path.exists()
     added = len(out.splitlines())
     assert added > 3
-    with BatchWriter(path, "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(path, "hex8_2p", codes_version="1") as writer:
         assert len(writer) == added
         writer.finish()
     with GameDatabase(path) as database:
@@ -379,7 +379,7 @@ def test_F19_a_disk_that_fills_up_is_a_named_error_and_the_batch_can_be_resumed(
 
 def test_F19_a_full_database_rolls_the_game_back(tmp_path):
     games = records("hex8_2p", 3)
-    with BatchWriter(tmp_path / "b.db", "hex8_2p", rules_version="1") as writer:
+    with BatchWriter(tmp_path / "b.db", "hex8_2p", codes_version="1") as writer:
         writer.add(games[0])
         pages = writer._connection.execute("PRAGMA page_count").fetchone()[0]
         writer._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -398,7 +398,7 @@ def test_F19_a_read_only_place_is_a_named_error_and_nothing_is_made(tmp_path):
     if place.parent == tmp_path:
         place.mkdir(mode=0o500)
     with pytest.raises(WriteError, match="cannot write"):
-        BatchWriter(place / "new" / "b.db", "hex8_2p", rules_version="1")
+        BatchWriter(place / "new" / "b.db", "hex8_2p", codes_version="1")
 
 
 def test_the_traces_are_where_the_tests_expect_them():

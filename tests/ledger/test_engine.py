@@ -88,6 +88,19 @@ def test_a_foreign_file_is_not_touched(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
+def test_a_database_of_something_else_gets_no_tables_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "games.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE games (game_id TEXT)")
+    connection.close()
+    for door in (Ledger.open, lambda url: Ledger.unchecked(url).migrate()):
+        with pytest.raises(NotALedgerError, match="it has a table games"):
+            door(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["games"]
+    connection.close()
+
+
 def test_a_truncated_ledger_is_said_to_be_broken(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger.open(f"sqlite:///{path}")
@@ -100,7 +113,9 @@ def test_a_truncated_ledger_is_said_to_be_broken(tmp_path: Path) -> None:
         Ledger.open(f"sqlite:///{path}").lineage("0" * 64)
 
 
-@pytest.mark.parametrize("url", ["mysql://host/x", "sqlite://", "sqlite:///:memory:", "nonsense", "oracle+x://y"])
+@pytest.mark.parametrize(
+    "url", ["mysql://host/x", "sqlite://", "sqlite:///:memory:", "nonsense", "oracle+x://y", "postgresql+pg8000://x/y"]
+)
 def test_an_impossible_address_is_refused(url: str) -> None:
     with pytest.raises(NotALedgerError, match="ledger URL"):
         Ledger.open(url)
@@ -113,6 +128,7 @@ def test_an_unreachable_ledger_is_an_infrastructure_error(tmp_path: Path) -> Non
             Ledger.open(url)
         assert refused.value.exit_code is ExitCode.INFRASTRUCTURE
         assert "secret" not in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_F19_a_full_disk_refuses_the_row_and_keeps_the_rest(tmp_path: Path) -> None:

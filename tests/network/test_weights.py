@@ -6,6 +6,8 @@ from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ringrift_ops.errors import RingRiftError
+from ringrift_ops.errors import ExitCode, RingRiftError
+from ringrift_ops.ledger import Ledger
 from ringrift_ops.network.shapes import tensor_shapes
 from ringrift_ops.network.weights import (
     DamagedWeightsError,
@@ -188,6 +191,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         load_network(tmp_path, CONFIG)
 
 
+def test_a_header_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((200_000).to_bytes(8, "little") + b"[" * 200_000)
+    with pytest.raises(DamagedWeightsError, match="cannot be read"):
+        load_network(path, CONFIG)
+
+
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(3, np.float32)}, path)
@@ -204,6 +214,21 @@ def test_R55_a_net_converts_to_pth_for_other_tools(tmp_path: Path, net: Network)
     assert zipfile.is_zipfile(made)
     with pytest.raises(ForeignWeightsError, match="pickle or zip"):
         load_network(made, CONFIG)
+
+
+def test_R55_a_full_disk_is_told_when_a_net_is_converted(tmp_path: Path, net: Network) -> None:
+    save_network(net, tmp_path / "a.safetensors")
+    code = (
+        "import sys, resource\nfrom ringrift_ops.cli import main\nimport torch\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ["model", "convert", str(tmp_path / "a.safetensors"), "--output", str(tmp_path / "a.pth")]
+    Ledger.open()  # made before, so that the limit meets the converted file only
+    answer = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert answer.returncode == ExitCode.INFRASTRUCTURE, answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert "cannot write" in answer.stderr
+    assert not (tmp_path / "a.pth").exists()
 
 
 def test_lineage_has_no_defaults() -> None:

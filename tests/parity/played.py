@@ -67,7 +67,7 @@ def random_records(config: str, count: int, *, swap_rule: bool = False) -> list[
 def written(path: Path, records: Iterable[GameRecord]) -> Path:
     """A finished batch."""
     records = list(records)
-    with BatchWriter(path, records[0].config, rules_version="1") as writer:
+    with BatchWriter(path, records[0].config, codes_version="1") as writer:
         for record in records:
             writer.add(record)
         writer.finish()

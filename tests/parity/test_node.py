@@ -144,5 +144,5 @@ def test_a_node_that_dies_at_once_is_an_error_with_its_last_words(tmp_path: Path
 def test_an_engine_of_another_protocol_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "server.ts"
     script.write_text('process.stdout.write(\'{"id":0,"rules":"2"}\\n\'); setTimeout(() => {}, 100000);\n')
-    with pytest.raises(NodeDyingError, match="answers as rules '2', not '1'"):
+    with pytest.raises(NodeDyingError, match="speaks version '2', not '1'"):
         EngineProcess(script).start()

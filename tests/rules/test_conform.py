@@ -132,6 +132,14 @@ def _truncated(path: Path) -> bytes:
     return path.read_bytes()[:-2000]
 
 
+def _game(**fields: Any) -> bytes:
+    record = {
+        "board": "hex8", "players": 2, "init": "", "trace": [{"p": 1, "ph": "RP", "m": "0P", "l": "", "s": ""}],
+        "result": {"winner": 1, "reason": ""},
+    }  # fmt: skip
+    return json.dumps(record | fields).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -142,6 +150,9 @@ def _truncated(path: Path) -> bytes:
         (b'{"after": [], "board": "hex8", "players": 7, "s": "x", "l": ""}\n', r":1: no config is called hex8 with 7"),
         (b'{"after": [], "board": "hex8", "players": 2, "s": "p1;x", "l": ""}\n', r":1: a state string has 15 fields"),
         (b'\n{"trace": [{"p": 1}], "board": "hex8", "players": 2, "init": "", "result": {}}\n', r":2: step 0"),
+        (_game(trace=[]), r":1: a game without a step"),
+        (_game(result={"winner": 1}), r":1: result: the field 'reason' is missing"),
+        (b"[" * 100_000, r":1: not JSON"),
         (b"\xff\xfe\x00\x01", r"not text"),
         (_truncated(DATA / "hex8_2p.jsonl.gz"), r":\d+: the gzip stream is cut short"),
         (b"\x1f\x8bnonsense", r"damaged gzip"),
@@ -177,3 +188,12 @@ def test_the_command_exits_0_on_agreement_1_on_a_difference_and_3_when_nothing_w
     assert main(["rules", "conform", str(empty), "--engine", "python"]) == ExitCode.NO_DATA
     assert main(["rules", "conform", str(DATA / "evaluations.jsonl.gz"), "--engine", "typescript"]) == ExitCode.NO_DATA
     assert main(["rules", "conform", str(tmp_path / "none.jsonl"), "--engine", "python"]) == ExitCode.NO_DATA
+    assert main(["rules", "conform", str(tmp_path), "--engine", "python"]) == ExitCode.NO_DATA
+    capsys.readouterr()
+    assert main(["rules", "conform", good, str(empty), "--engine", "python"]) == ExitCode.NO_DATA
+    assert capsys.readouterr().err == f"{empty}: no record in it\n"
+
+
+def test_evaluations_alone_agree_although_one_engine_has_no_evaluator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "conform", str(DATA / "evaluations.jsonl.gz")]) == ExitCode.DONE
+    assert "evaluations not compared: this engine has no evaluator" in capsys.readouterr().out

@@ -199,3 +199,25 @@ def test_a_key_that_is_not_legal_is_refused_with_the_position() -> None:
     rules = game("square8_2p")
     with pytest.raises(IllegalMoveError, match=r"P3,3\*4 is not among the 192 legal moves of square8_2p"):
         rules.parse_key(rules.initial_state(), "P3,3*4")
+
+
+MOVING = "p1;MV;A;m-;c-;e-;ta;h17/18;x0/0;g0/0;l1/1-/0/0;y-;s0,0:12 3,1:2;k1,1:1;z2,2:2"
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        ("p1", "p0"), ("p1", "p3"), ("p1", "p-1"), ("p1", "q1"), ("MV", "XX"), (";MV", ";GO"), ("A", "C9"), ("A", "C1"),
+        (";MV", ";CA"), (";MV", ";CC"), ("m-", "m9,9"), ("c-", "x-"), ("e-", "eX"), ("h17", "h-1"),
+        ("h17", "h99999999999999999999"), ("h17/18", "h17"), ("x0/0", "x0/0/0"), ("g0/0", "g0/70000"),
+        ("l1/1-", "l7/1-"), ("l1/1-", "l1/1-0"), ("0/0;y", "0/9;y"), ("y-", "y99"), ("0,0:12", "0,0:13"),
+        ("0,0:12", "0,0:"), ("0,0:12", "8,8:12"), ("0,0:12", "1,1:12"), ("0,0:12", "0,0:" + "1" * 400),
+        ("k1,1:1", "k1,1:12"), ("z2,2:2", "z2,2:0"),
+    ],
+)  # fmt: skip
+def test_a_state_string_that_no_position_has_never_reaches_compiled_code(there: str, instead: str) -> None:
+    rules = game("square8_2p")
+    assert rules.state_string(rules.parse_state(MOVING)) == MOVING
+    assert there in MOVING
+    with pytest.raises(StateStringError):
+        rules.parse_state(MOVING.replace(there, instead, 1))

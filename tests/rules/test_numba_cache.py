@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ringrift_ops.rules.compile import PACKAGE, source_digest
+from ringrift_ops.rules.compile import PACKAGE, compiled_files, source_digest
 
 CALLEE = '''"""Edited by the test."""
 
@@ -156,11 +158,47 @@ def test_no_reference_to_an_array_is_lost_and_what_would_lose_one_is_refused(cop
     assert "refused returns an array or calls a compiled function that does" in raised.value.stderr
 
 
-def test_the_digest_covers_every_compiled_room(copied: Path) -> None:
+def test_the_digest_covers_what_is_compiled_and_nothing_else(copied: Path) -> None:
     package = copied / "ringrift_ops"
-    seen = {source_digest(package)}
-    for room in ("rules", "players", "network"):
+    before = source_digest(package)
+    for room in ("rules", "players", "network", "parity"):
         (package / room).mkdir(exist_ok=True)
-        (package / room / "new.py").write_text("# another file\n")
+        (package / room / "plain.py").write_text("import torch\n")
+    assert source_digest(package) == before
+    seen = {before}
+    for name in ("rules/new", "players/new", "network/new", "parity/new", "rules/boards", "rules/layout"):
+        (package / f"{name}.py").write_text(CALLEE)
         seen.add(source_digest(package))
-    assert len(seen) == 4
+    assert len(seen) == 7
+
+
+def _compiled(node: ast.stmt) -> bool:
+    names = ("jit", "jit_allocating", "jit_once", "intrinsic", "overload")
+    decorators = getattr(node, "decorator_list", [])
+    return any(isinstance(n, ast.Name) and n.id in names for one in decorators for n in ast.walk(one))
+
+
+def _origins(path: Path) -> Iterator[str]:
+    """Modules of ours from which machine code of a file has names: of its compiled functions and their constants."""
+    tree = ast.parse(path.read_text())
+    origin: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ringrift_ops."):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (PACKAGE.parent / Path(*whole.split("."))).with_suffix(".py").exists()
+                origin[alias.asname or alias.name] = whole if is_module else str(node.module)
+    constants = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign | ast.For)]
+    for node in [*constants, *(node for node in tree.body if _compiled(node))]:
+        body = node.body if isinstance(node, ast.FunctionDef) else [node]
+        used = {n.id for one in body for n in ast.walk(one) if isinstance(n, ast.Name)}
+        yield from (origin[name] for name in used & set(origin))
+
+
+def test_every_file_that_compiled_code_has_a_name_from_is_in_the_digest() -> None:
+    covered = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in compiled_files()}
+    wanted = {module: path.name for path in compiled_files() for module in _origins(path)}
+    assert {"ringrift_ops.rules.boards", "ringrift_ops.rules.turn", "ringrift_ops.network.encoder"} <= set(wanted)
+    assert {module: by for module, by in wanted.items() if module not in covered} == {}
+    names = {path.name for path in compiled_files()}
+    assert not {"training.py", "checkpoints.py", "weights.py", "watcher.py", "npz.py", "targets.py"} & names

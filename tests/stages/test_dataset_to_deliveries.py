@@ -21,9 +21,12 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import EventType, Lease, Ledger, StaleTokenError, generation_lease
 from ringrift_ops.network.checkpoints import ForeignCheckpointError, MissingCheckpointError
-from ringrift_ops.network.weights import load_network, read_header
+from ringrift_ops.network.dataset import DamagedDatasetError, open_dataset
+from ringrift_ops.network.training import NoSuchDeviceError
+from ringrift_ops.network.weights import DamagedWeightsError, load_network, read_header
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages import distribute, gauntlet, promote, selfplay, train
+from ringrift_ops.stages.gauntlet import WrongNetError
 from ringrift_ops.stages.heartbeat import silent
 from ringrift_ops.stages.promote import NoEvaluationError
 from ringrift_ops.stages.recording import record_gauntlet
@@ -210,7 +213,78 @@ def test_R17_going_on_from_a_checkpoint_needs_no_seed(made: Made, house: Home) -
     assert spec_of(CONFIG, data, profile="tiny", seed=5, resume_from=folder).seed == 5
 
 
+@pytest.mark.parametrize(
+    ("device", "complaint"), [("cuda:9", "finds"), ("gpu", "no device 'gpu'"), ("cuda:x", "no device 'cuda:x'")]
+)
+def test_a_device_that_is_not_there_is_told_before_anything_is_trained(
+    made: Made, house: Home, device: str, complaint: str
+) -> None:
+    spec = changed(made.train, device=device)
+    with pytest.raises(NoSuchDeviceError, match=complaint):
+        train.run(spec, silent)
+    assert not train.checkpoint_folder(house, spec).exists()
+
+
+def test_F19_a_dataset_with_a_flipped_bit_is_not_trained_on(made: Made, house: Home) -> None:
+    path = house.resolve(made.exported.path)
+    content = bytearray(path.read_bytes())
+    content[open_dataset(path, CONFIG).ply.offset] ^= 1  # type: ignore[attr-defined]  # it is mapped; nothing looks wrong
+    path.chmod(0o644)
+    path.write_bytes(content)
+    with pytest.raises(DamagedDatasetError, match="it was changed"):
+        train.run(made.train, silent)
+    assert list((house.training / "checkpoints").iterdir()) == []
+
+
 # --- gauntlet -------------------------------------------------------------------------------------
+
+
+def test_F8_the_net_that_is_judged_is_the_net_that_was_named(made: Made, house: Home) -> None:
+    other = train.run(changed(made.train, seed=77), silent)
+    with pytest.raises(WrongNetError, match=f"holds the net {other.weights[:12]}, not {made.trained.weights[:12]}"):
+        gauntlet.run(changed(made.gauntlet, candidate_path=other.path), silent)
+
+
+def test_R53_a_net_that_was_trained_elsewhere_is_put_on_record_and_judged(
+    made: Made, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(Home(made.root).resolve(made.trained.path).read_bytes())
+    judged = gauntlet.run(changed(made.gauntlet, candidate_path=str(file), mirror_games=0), silent)
+    net = Ledger.open().artifact(made.trained.weights)
+    assert (net.kind, net.config, judged.candidate) == ("weights", CONFIG, net.sha)
+    assert sha256_file(Home(home).resolve(net.path)) == net.sha
+
+
+def test_R77_a_file_from_elsewhere_is_checked_and_stored_by_every_verb_that_takes_a_net(
+    made: Made, home: Path, tmp_path: Path
+) -> None:
+    from ringrift_ops.cli.nets import net_in_store
+
+    file = tmp_path / "net.safetensors"
+    content = Home(made.root).resolve(made.trained.path).read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DamagedWeightsError, match="altered"):
+        net_in_store(str(file), CONFIG, "--model")
+    assert not (Home(home).store).exists()
+    file.write_bytes(content)
+    words = ["selfplay", "--config", CONFIG, "--num-games", "1", "--model", str(file), "--simulations", "1"]
+    assert main(words) == ExitCode.DONE
+    net = net_in_store(str(file), CONFIG, "--model")
+    assert net.path == Store(Home(home)).get(made.trained.weights)
+    assert Ledger.open().artifact(net.sha).kind == "weights"
+    assert main(["distribute", "--config", CONFIG, "--model", str(file), "--to", str(tmp_path / "to")]) == ExitCode.DONE
+
+
+def test_R53_a_gauntlet_that_leaves_out_the_net_in_force_is_no_evidence(made: Made, house: Home) -> None:
+    from ringrift_ops.cli.gauntlet import spec_of
+
+    make_canonical(house, made.trained.weights)
+    other = train.run(changed(made.train, seed=78), silent)
+    asked = spec_of(CONFIG, other.weights, profile="tiny", seed=1, opponents="random,heuristic", simulations=0)
+    judged = gauntlet.run(changed(asked, games_per_look=2, cap=2, mirror_games=0), silent)
+    assert asked.previous == made.trained.weights
+    assert judged.verdict is not Verdict.PASS
 
 
 def test_gauntlet_keeps_every_game_and_shows_the_mirror(made: Made) -> None:
@@ -314,6 +388,10 @@ def test_a_promotion_with_an_old_token_or_without_a_report_moves_nothing(made: M
         promote.run(promotion(made, report, **(fields | {"token": fields["token"] + 1})), silent)
     with pytest.raises(NoEvaluationError, match="run the gauntlet"):
         promote.run(promotion(made, "e" * 64, **fields), silent)
+    another = train.run(changed(made.train, seed=79), silent)
+    with pytest.raises(NoEvaluationError, match=f"is about {made.trained.weights[:12]}"):
+        promote.run(promotion(made, report, candidate=another.weights, **fields), silent)
+    assert EventType.MODEL_PROMOTION_FAILED not in event_names(Ledger.open())
     held = promote.run(promotion(made, report, auto_promote=False, **fields), silent)
     assert (held.promoted, "by hand" in held.reason) == (False, True)
     assert Ledger.open().canonical(CONFIG) is None

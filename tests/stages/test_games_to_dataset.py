@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,13 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.writer import BatchMismatchError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
-from ringrift_ops.network.dataset import TRAINING, VALIDATION, open_dataset
+from ringrift_ops.network.dataset import TRAINING, VALIDATION, EmptyDatasetError, open_dataset
 from ringrift_ops.rules.layout import PHASE_NAMES
 from ringrift_ops.stages import export, parity, selfplay, train
 from ringrift_ops.stages.export import LostTargetsError, NoPassedGamesError
 from ringrift_ops.stages.heartbeat import Heartbeat, last_heartbeat, silent
+from ringrift_ops.stages.selfplay import RepeatedGamesError
+from ringrift_ops.stages.specs import SearchSettings
 from ringrift_ops.store import WriteError, sha256_file
 from tests.stages.conftest import CONFIG, GAMES, Made, changed, export_spec, parity_spec, selfplay_spec, spec_file
 
@@ -60,6 +63,18 @@ def test_F21_every_stage_gives_as_many_as_it_was_asked_for_and_says_where(made: 
 
 def test_F11_games_of_a_batch_are_distinct(made: Made) -> None:
     assert made.played.distinct_fraction >= 0.95
+
+
+def test_F11_a_generations_batch_of_the_same_few_games_is_refused_and_not_on_record(home: Path) -> None:
+    ledger = Ledger.open()
+    run = ledger.ensure_generation(CONFIG, None, "run", datetime.now(UTC), "tiny")
+    lease = ledger.try_grant_generation(run.id)
+    assert lease is not None
+    still = SearchSettings(simulations=0, temperature=0.0)
+    spec = selfplay_spec(generation=run.id, token=lease.token, search=still, opening_plies=0, max_moves=5)
+    with pytest.raises(RepeatedGamesError, match="are distinct"):
+        selfplay.run(spec, silent)
+    assert ledger.artifacts(kind="games") == []
 
 
 def test_same_spec_plays_the_same_games_and_a_finished_batch_is_not_played_again(made: Made, house: Home) -> None:
@@ -194,6 +209,16 @@ def test_R12_a_limited_export_takes_samples_of_every_game(made: Made, house: Hom
     assert again.dataset == limited.dataset != other.dataset
 
 
+@pytest.mark.parametrize("most", [1, GAMES // 2, GAMES + 3, 7 * GAMES - 1])
+def test_R12_a_limited_export_never_has_more_samples_than_asked_for(made: Made, house: Home, most: int) -> None:
+    limited = export.run(changed(made.export, max_samples=most, split_ratio=0.99), silent)
+    assert most - made.exported.duplicates_removed * 8 <= limited.samples <= most
+    dataset = open_dataset(house.resolve(limited.path), CONFIG)
+    by_game = np.bincount(dataset.game)
+    assert len(by_game) == limited.games == min(most, made.exported.games)
+    assert by_game.max() - by_game.min() <= 1, "as even as whole numbers are"
+
+
 def test_lineage_leads_from_the_net_to_its_games_and_its_evidence(made: Made, house: Home) -> None:
     lineage = Ledger.open().lineage(made.trained.weights)
     ancestors = {one.artifact.sha for one in lineage.ancestors}
@@ -213,6 +238,13 @@ def test_R16_no_games_found_is_told_with_exit_code_3(home: Path, capsys: pytest.
     (home / "data/games/empty.db").touch()
     with pytest.raises(EmptyDatabaseError, match="0 bytes"):
         export.run(export_spec("data/games/empty.db"), silent)
+
+
+def test_R16_games_stopped_at_their_cap_give_no_samples_and_are_told_so(house: Home) -> None:
+    played = selfplay.run(selfplay_spec(games=3, seed=9, max_moves=20), silent)
+    assert parity.run(parity_spec(played.path), silent).passed
+    with pytest.raises(EmptyDatasetError, match="no samples in 3 games that passed parity: 3 of them have no winner"):
+        export.run(export_spec(played.path), silent)
 
 
 def test_R16_games_that_failed_parity_are_told_and_leave_no_dataset(made: Made, house: Home) -> None:

@@ -1,6 +1,6 @@
-"""What a person asks a stage for, outside any generation: the rows of the settings, as a spec.
+"""What a stage is asked: the rows of the settings, as its spec. The one place where specs are made.
 
-A generation's specs are made by ``ringrift_ops.stages.plan`` from its ledger row.
+A person's door asks outside any generation; ``stages/plan.py`` asks for a generation, with what its ledger row says.
 """
 
 from __future__ import annotations
@@ -21,33 +21,38 @@ from ringrift_ops.stages.specs import (
     TrainSpec,
 )
 
-NO_GENERATION = None
 NO_TOKEN = 0
 
 
 @dataclass(frozen=True)
 class Order:
-    """By which rows, and from which seed. Where data or a parent comes from is always an argument."""
+    """For whom, by which rows, and from which seed. Where data or a parent comes from is always an argument."""
 
     config: ConfigRow
     profile: ProfileRow
+    generation: int | None
+    token: int
     seed: int
 
     @classmethod
-    def of(cls, settings: Settings, config: str, profile: str | None, seed: int) -> Order:
-        """Return an order by the settings' rows; raises ``UnknownConfigError``, ``UnknownProfileError``."""
-        return cls(settings.config(config), settings.profile(config, profile), seed)
+    def outside(cls, settings: Settings, config: str, profile: str | None, seed: int) -> Order:
+        """Return an order of no generation; raises ``UnknownConfigError``, ``UnknownProfileError``."""
+        return cls(settings.config(config), settings.profile(config, profile), None, NO_TOKEN, seed)
 
-    def selfplay(self, *, parent: Sha256 | None, shard: int, output: str | None) -> SelfplaySpec:
+    def games(self, *, parent: Sha256 | None) -> int:
+        """Return how many games the profile has played by the net ``parent``, or by its first player without one."""
+        return self.profile.first_games if parent is None else self.profile.games
+
+    def selfplay(self, *, parent: Sha256 | None, shard: int, games: int, output: str | None) -> SelfplaySpec:
         """Return a batch of self-play: by the net ``parent``, or by the profile's first player without one."""
         row, first = self.profile, parent is None
         return SelfplaySpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             shard=shard,
-            games=row.first_games if first else row.games,
+            games=games,
             max_moves=self.config.max_moves,
             player=row.first_player if first else "net",
             weights=parent,
@@ -67,8 +72,8 @@ class Order:
         """Return the check of game databases by the second engine."""
         return ParitySpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             batches=list(batches),
             sample=self.profile.parity_sample,
@@ -80,8 +85,8 @@ class Order:
         """Return the making of a dataset; ``window``: the newest rows to keep, None for all."""
         return ExportSpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             databases=list(databases),
             output=output,
@@ -103,8 +108,8 @@ class Order:
         row = self.profile
         return TrainSpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             dataset=dataset,
             dataset_path=dataset_path,
@@ -129,8 +134,8 @@ class Order:
         row = self.profile
         return GauntletSpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             candidate=candidate,
             candidate_path=candidate_path,
@@ -151,8 +156,8 @@ class Order:
         """Return the decision on a candidate, by the evidence in ``report`` alone."""
         return PromoteSpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             candidate=candidate,
             candidate_path=candidate_path,
@@ -165,8 +170,8 @@ class Order:
         """Return the delivery of a net."""
         return DistributeSpec(
             config=self.config.key,
-            generation=NO_GENERATION,
-            token=NO_TOKEN,
+            generation=self.generation,
+            token=self.token,
             seed=self.seed,
             weights=weights,
             destinations=list(destinations),
