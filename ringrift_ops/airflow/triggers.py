@@ -109,7 +109,10 @@ class JobTrigger(LevelTrigger):
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError
+        from ringrift_ops.settings import HOSTS
 
+        if self.work.host(Stage.TRAIN) is not None:
+            self.pause_seconds = HOSTS.poll_seconds
         status = self.work.look(Stage.TRAIN)
         if status.over or self.work.stalled(status):
             return {"state": status.state.value}

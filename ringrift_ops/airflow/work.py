@@ -426,9 +426,8 @@ class Work:
             if run.job_id is None or (run.state == "done" and run.host is not None):
                 continue
             with suppress(UnreachableHostError):  # what runs there is ended by the reaper once the host is back
-                jobs = self.hosting.jobs(run.host)
-                if jobs.poll(run.job_id).state is JobState.RUNNING:
-                    jobs.kill(run.job_id)
+                if self.hosting.look(run.host, run.job_id).state is JobState.RUNNING:
+                    self.hosting.jobs(run.host).kill(run.job_id)
 
     def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
         """Return how the generation stands when nothing more is done: outcome and reason."""

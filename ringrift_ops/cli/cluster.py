@@ -197,6 +197,52 @@ def sync(host: HostNames = None, as_json: o.AsJson = False) -> None:
     _end(reports)
 
 
+@app.command("bootstrap")
+def bootstrap(host: HostNames = None, as_json: o.AsJson = False) -> None:
+    """Make hosts ready from sshd and Python 3.11: this code as a wheel, and what the role needs. Repeatable."""
+    from ringrift_ops.hosts import install
+    from ringrift_ops.stages import fleet
+
+    hosting, names = _chosen(host)
+    reports = fleet.on_all(names, lambda name: install.bootstrap(hosting.remote(name), hosting.home))
+    _installed(reports, as_json=as_json)
+
+
+@app.command("update")
+def update(
+    host: HostNames = None,
+    drain: Annotated[
+        float | None, typer.Option("--drain", min=0.0, help="Seconds to wait for a host's running jobs; else 4 hours.")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Bring hosts to this code, one by one: wait for their jobs, install, check; a failed check is taken back."""
+    from ringrift_ops.hosts import install
+    from ringrift_ops.settings import HOSTS
+    from ringrift_ops.stages import fleet
+
+    hosting, names = _chosen(host)
+    seconds = HOSTS.drain_seconds if drain is None else drain
+
+    def step(name: str) -> dict[str, object]:
+        return install.update(hosting.remote(name), hosting.home, drain_seconds=seconds)
+
+    _installed([one for name in names for one in fleet.on_all([name], step)], as_json=as_json)
+
+
+def _installed(reports: list[HostReport], *, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json({"hosts": reports})
+    else:
+        rows = [
+            [one.host, one.cause or ("installed" if one.facts["installed"] else "as it was"), one.facts.get("version")]
+            for one in reports
+        ]
+        print_table(("host", "state", "version"), rows)
+        _complain(reports)
+    _end(reports)
+
+
 def _complain(reports: list[HostReport]) -> None:
     for one in reports:
         if one.error is not None:

@@ -235,7 +235,7 @@ class Link:
 
     async def session(self) -> Session:
         """Return the living session, made now when there is none; all who ask share one attempt."""
-        if self._failed is not None and time.monotonic() - self._failed[0] < HOSTS.again_seconds:
+        if self._failed is not None and time.monotonic() < self._failed[0]:
             raise self._failed[1]
         if (
             self._session is not None
@@ -258,7 +258,7 @@ class Link:
 
     async def _connect(self) -> Session:
         """Return a new session; a busy sshd that drops us before we are in is asked again."""
-        pause = HOSTS.connect_pause_seconds
+        pause, begun = HOSTS.connect_pause_seconds, time.monotonic()
         for tries_left in reversed(range(HOSTS.connect_tries)):
             try:
                 session = await asyncio.wait_for(self._session_once(), HOSTS.connect_seconds)
@@ -277,7 +277,10 @@ class Link:
                 self._failed = None
                 self.session_number += 1
                 return session
-        self._failed = (time.monotonic(), error)
+        # A host that hangs costs everyone who waits for it a thread: it is asked the less, the longer that took.
+        now = time.monotonic()
+        hung = 2.0 * (now - begun) if isinstance(error, HostHangsError) else 0.0
+        self._failed = (now + max(HOSTS.again_seconds, hung), error)
         raise error
 
     async def _session_once(self) -> Session:

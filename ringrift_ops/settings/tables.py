@@ -422,6 +422,7 @@ class HostRules(Row):
     digest_seconds: float = Field(default=900.0, description="for hashing a file on the host")
     keepalive_seconds: float = Field(default=5.0, description="between two signs of life of a connection")
     keepalive_misses: int = Field(default=3, description="signs missed until a connection counts as dead")
+    poll_seconds: float = Field(default=5.0, description="between two looks of a deferred task at a job on a host")
     lost_seconds: float = Field(default=600.0, description="a host unreachable for so long is lost: work moves on")
     health_seconds: float = Field(default=20.0, description="per host in `ringrift cluster health` and its like")
     install_seconds: float = Field(default=900.0, description="for installing the package on a host")

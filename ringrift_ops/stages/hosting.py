@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from ringrift_ops.home import Home
@@ -31,8 +33,30 @@ from ringrift_ops.store import sha256_file
 T = TypeVar("T")
 
 _SETTINGS = "config/settings.yaml"
+_SHARED = ("configs", "profiles", "gauntlet_games")
+"""What hosts are given of it."""
+
 _POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
 """Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
+
+
+def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
+    """Return what counts as a job's status while nobody can look at it."""
+    return JobStatus(
+        job_id=job_id, state=state, attempt=0, pid=None, raw_code=None, reason=reason, started=None, ended=None,
+        heartbeat=None, heartbeat_age=None,
+    )  # fmt: skip
+
+
+def transport_to(home: Home, host: str | None) -> Transport:
+    """Return the jobs of a host of the inventory over this process's one link to it, of this machine for None.
+
+    Raises ``UnknownHostError``, ``UntrustedHostError``.
+    """
+    if host is None:
+        return LocalJobs(home.jobs)
+    row = Inventory.load(home).host(host)
+    return RemoteJobs(link_to(row, trusted_key(home, row)))
 
 
 @dataclass
@@ -42,6 +66,9 @@ class Hosting:
     home: Home
     ledger: Ledger
     _seen: dict[str, float] = field(default_factory=dict)
+    """When the ledger was last told that a host is up."""
+    _missed: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    """When it was last told that a host is away, and since when it is."""
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -66,13 +93,17 @@ class Hosting:
         now = time.monotonic()
         if now - self._seen.get(host, -HOSTS.answer_seconds) >= HOSTS.answer_seconds:
             self._seen[host] = now
+            self._missed.pop(host, None)
             self.ledger.host_seen(host, str(self.remote(host).link.greeting()["boot_id"]))
 
     def lost(self, error: UnreachableHostError) -> bool:
         """Note that a host has not answered, and return whether it is lost: away for ``HOSTS.lost_seconds``."""
-        self._seen.pop(error.host, None)
-        state = self.ledger.host_missed(error.host, str(error))
-        since = state.away_since or datetime.now(UTC)
+        now, host = time.monotonic(), error.host
+        noted, since = self._missed.get(host, (-HOSTS.answer_seconds, datetime.now(UTC)))
+        if host in self._seen or now - noted >= HOSTS.answer_seconds:
+            since = self.ledger.host_missed(host, str(error)).away_since or since
+            self._missed[host] = (now, since)
+            self._seen.pop(host, None)
         return datetime.now(UTC) - since >= timedelta(seconds=HOSTS.lost_seconds)
 
     def is_lost(self, host: str) -> bool:
@@ -83,22 +114,14 @@ class Hosting:
 
     def look(self, host: str | None, job_id: str) -> JobStatus:
         """Return how a job stands: as running while its host is away, as dead when the host is lost."""
+        if host is not None and host not in self.inventory.hosts:
+            return _unseen(job_id, JobState.DEAD, f"its host {host} is no longer in {self.home.inventory}")
         try:
             status = self.jobs(host).poll(job_id)
         except UnreachableHostError as error:
-            lost = self.lost(error)
-            return JobStatus(
-                job_id=job_id,
-                state=JobState.DEAD if lost else JobState.RUNNING,
-                attempt=0,
-                pid=None,
-                raw_code=None,
-                reason=f"its host is lost: {error}" if lost else str(error),
-                started=None,
-                ended=None,
-                heartbeat=None,
-                heartbeat_age=None,
-            )
+            if self.lost(error):
+                return _unseen(job_id, JobState.DEAD, f"its host is lost: {error}")
+            return _unseen(job_id, JobState.RUNNING, str(error))
         if host is not None:
             self.seen(host)
         return status
@@ -128,11 +151,16 @@ class Hosting:
             self._bring_checkpoints(remote, folder)
 
     def _bring_settings(self, remote: RemoteJobs) -> None:
+        """The rows in force, so that every host judges alike; nothing else of the file, which may hold a password."""
+        import yaml
+
         mine = self.home.settings_file
-        if mine.exists():
-            push(remote, mine, _SETTINGS, sha256_file(mine))
-        else:
-            remote.answer("remove", path=_SETTINGS)
+        read = yaml.safe_load(mine.read_text(encoding="utf-8")) if mine.exists() else None
+        rows = {name: value for name, value in (read or {}).items() if name in _SHARED}
+        with tempfile.TemporaryDirectory(prefix="ringrift-settings-") as folder:
+            copy = Path(folder) / "settings.yaml"
+            copy.write_text(yaml.safe_dump(rows), encoding="utf-8")
+            push(remote, copy, _SETTINGS, sha256_file(copy))
 
     def _bring_checkpoints(self, remote: RemoteJobs, folder: str) -> None:
         """A chain that the host has itself is at least as long as the copy of it here."""

@@ -88,6 +88,10 @@ def test_R66_R72_health_asks_all_side_by_side_and_names_what_is_wrong_with_each(
     assert main(["cluster", "health", "up"]) == ExitCode.DONE
     assert "Tesla T4 1024 of 15360 MiB" in capsys.readouterr().out
     assert main(["cluster", "health", "nobody"]) == ExitCode.WRONG_USAGE
+    assert main(["jobs", "--host", "up", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)[0]["job_id"] == "hex8_2p-g1-train"
+    assert main(["jobs", "hex8_2p-g1-train", "--host", "up", "--kill"]) == ExitCode.DONE
+    assert "killed on request" in capsys.readouterr().out
     LocalJobs(up.work / "jobs").kill_all()
 
 

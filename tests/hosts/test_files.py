@@ -186,6 +186,7 @@ def grown(sshd: Sshd, source: Path, sha: str) -> int:
     return int(answer.stdout)
 
 
+@pytest.mark.hosts_campaign
 def test_F22_memory_does_not_grow_with_the_file(sshd: Sshd, tmp_path: Path) -> None:
     source, sha = made(tmp_path / "big", 64 * MEGABYTE)
     assert grown(sshd, source, sha) < 40 * 1024

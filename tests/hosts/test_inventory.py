@@ -150,3 +150,14 @@ def test_trust_of_a_host_whose_key_the_inventory_knows_otherwise_is_refused(plac
     write_inventory(place, {"one": sshd.host(host_key=other)})
     assert main(["cluster", "trust", "one", "--yes"]) == ExitCode.GATE_SAID_NO
     assert trusted_keys(place) == {}
+
+
+def test_R67_max_parallel_jobs_become_the_pools(place: Home) -> None:
+    from ringrift_ops.platform.front import Front
+    from ringrift_ops.platform.screen import Screen
+    from ringrift_ops.settings import Settings
+
+    front = Front(Settings.load(place), "tiny", Screen())
+    assert front.slots()["training"] == 1
+    written(place, RUNBOOK)
+    assert front.slots() == {"selfplay": 6, "training": 4, "evaluation": 6, "default_pool": 128}

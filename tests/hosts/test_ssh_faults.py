@@ -91,9 +91,12 @@ def test_key_with_a_passphrase_is_a_failed_authentication(sshd: Sshd, tmp_path: 
 
 def test_host_that_accepts_and_never_speaks_hangs(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        port = mute.getsockname()[1]
-        with pytest.raises(HostHangsError, match="within 4 s"):
-            sshd.jobs(ssh_port=port).poll(NAME)
+        jobs = sshd.jobs(ssh_port=mute.getsockname()[1])
+        with pytest.raises(HostHangsError, match="within 4 s") as first:
+            jobs.poll(NAME)
+        with pytest.raises(HostHangsError) as second:
+            jobs.poll(NAME)
+    assert second.value is first.value, "it was not asked again at once"
 
 
 def test_connection_that_goes_silent_is_given_up_and_made_anew(sshd: Sshd) -> None:
@@ -297,3 +300,30 @@ def test_dropped_in_the_middle_of_a_submission_leaves_one_job_or_none(sshd: Sshd
     local = LocalJobs(sshd.work / "jobs")
     assert local.log(NAME).text.count("== attempt") == 1
     until(lambda: len(job_processes(local.folder(NAME), None)) == 1, "one command")
+
+
+@pytest.mark.hosts_campaign
+def test_fifty_shards_to_one_host_with_the_usual_limit_lose_none(sshds: Sshds) -> None:
+    sshd = sshds.make(options=["MaxStartups 10:30:100"])
+    many = [sshd.jobs() for _ in range(50)]
+    names = [f"hex8_2p-g1-selfplay-s{shard}" for shard in range(50)]
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(lambda one, name: one.submit_or_adopt(a_job(FINISH, job_id=name)), many, names))
+    for name in names:
+        until(lambda name=name: many[0].poll(name).over, name)  # type: ignore[misc]  # bound now
+        assert many[0].collect(name) == {"answer": 2}
+    assert sorted(many[0].all()) == sorted(names)
+
+
+@pytest.mark.hosts_campaign
+def test_F24_twenty_racing_submitters_start_one_job(sshd: Sshd) -> None:
+    submitters = [sshd.jobs() for _ in range(20)]
+    gate = threading.Barrier(len(submitters))
+
+    def submit(one: RemoteJobs) -> bool:
+        gate.wait()
+        return one.submit_or_adopt(a_job(SLEEP)).adopted
+
+    with ThreadPoolExecutor(len(submitters)) as threads:
+        assert sorted(threads.map(submit, submitters)) == [False] + [True] * 19
+    assert LocalJobs(sshd.work / "jobs").log(NAME).text.count("== attempt") == 1

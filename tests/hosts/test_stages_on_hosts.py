@@ -27,6 +27,10 @@ from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
 CONFIG = "hex8_2p"
 SMALL = """\
 profile: tiny
+destinations: [hush-hush]
+configs:
+  hex8_2p:
+    gate: {random: 0.86}
 profiles:
   tiny:
     first_games: 20
@@ -113,6 +117,11 @@ def test_a_generation_plays_on_two_hosts_trains_on_the_one_with_the_gpu_and_is_j
     assert not (trainer.work / "ledger.db").exists()
     judged = done(work, Stage.GAUNTLET, token)
     assert (judged["verdict"], judged["candidate"]) == ("FAIL", net["weights"])
+    assert judged["gate_version"] == work.settings.gate(CONFIG).version
+    assert "random=0.86" in str(judged["gate_version"])
+    told = (player.work / "config" / "settings.yaml").read_text()
+    assert "0.86" in told
+    assert "hush" not in told
     assert work.host(Stage.GAUNTLET) == "player"
     ancestors = {one.artifact.kind for one in work.ledger.lineage(str(net["weights"])).ancestors}
     assert ancestors == {"dataset", "games"}
