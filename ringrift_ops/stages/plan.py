@@ -215,7 +215,7 @@ class Plan:
 
     def _gauntlet(self, token: int) -> GauntletSpec:
         candidate, path = self._net()
-        previous = self.generation.parent
+        previous = self.generation.parent if self.generation.parent != candidate else None
         opponents: list[Literal["random", "heuristic", "previous"]] = ["random", "heuristic"]
         if previous is not None:
             opponents.append("previous")
