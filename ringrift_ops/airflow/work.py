@@ -214,8 +214,7 @@ class Work:
         spec = self._spec(stage, token, shard)
         self._end_fenced(job_id, token)
         if self.jobs.poll(job_id).state not in (JobState.RUNNING, JobState.DONE):
-            breakers.admit(self.ledger, self.generation.config, stage)
-            disk.admit(self.home, self.generation.config, stage, self.profile)
+            self._admit(stage, token, shard)
         run = self.ledger.start_stage(
             self.generation.id, stage.value, shard, spec.model_dump(mode="json"), token, job_id=job_id
         )
@@ -231,6 +230,16 @@ class Work:
             self._event(EventType.EVALUATION_STARTED, payload)
         self._show()
         return job_id
+
+    def _admit(self, stage: Stage, token: int, shard: int) -> None:
+        """Let a job begin; what holds it back is the stage's error, so that the generation ends with that reason."""
+        try:
+            breakers.admit(self.ledger, self.generation.config, stage)
+            disk.admit(self.home, self.generation.config, stage, self.profile)
+        except GateError as error:
+            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+            self._show()
+            raise
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
         """Return what the stage is asked; a stage under way keeps what it was asked first."""
