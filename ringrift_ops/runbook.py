@@ -173,3 +173,29 @@ class PromotionController:
         net = Net(sha256_file(path), path.absolute())
         asked = Asked(gauntlet=True, games=gauntlet_games, dry_run=dry_run)
         return promote_net(desk, By.here(reason, "python"), config_key(board_type, num_players), net, asked, silent)
+
+
+class EvaluationDaemon:
+    """Evaluations under the runbooks' method names (R52). Holds no state."""
+
+    async def queue_evaluation(
+        self, model_path: str, config_key: str, priority: str = "normal", reason: str = "queue_evaluation"
+    ) -> str:
+        """Start a run that judges a net (a file or a sha256) and return its id."""
+        from ringrift_ops.operations.evaluations import queue_evaluation
+        from ringrift_ops.operations.promotions import net_of
+
+        found = controls()
+        net = net_of(found.home, found.ledger, model_path)
+        return queue_evaluation(found, By.here(reason, "python"), config_key, net, priority).run_id
+
+    def get_evaluation_status(self, config: str) -> dict[str, Any]:
+        """Return {"last", "queued"} of a config."""
+        from ringrift_ops.operations.evaluations import evaluation_status
+
+        return evaluation_status(controls(), config)
+
+
+def get_evaluation_daemon() -> EvaluationDaemon:
+    """Return the evaluations of this home."""
+    return EvaluationDaemon()

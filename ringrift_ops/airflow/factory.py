@@ -148,6 +148,11 @@ def _params(settings: Settings) -> dict[str, Param]:
             description="do anew what this generation has already, without waiting for new games or the cooldown; "
             "parity and the gate are never passed over",
         ),
+        "priority": Param(
+            "normal",
+            enum=["normal", "high"],
+            description="high: this run's generation has its turn before every other of the config that waits",
+        ),
         "candidate": Param(
             None,
             type=["null", "string"],

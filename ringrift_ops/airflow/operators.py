@@ -7,7 +7,7 @@ lease is asked for again (in order) when it was given back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, get_current_context
@@ -27,6 +27,9 @@ LEASE_WAIT = timedelta(days=30)
 """A backfill of many dates waits for its turn; what ends the waiting is the run being given up."""
 DEFERRED_MARGIN = timedelta(minutes=5)
 """A job ends itself at its own limit; the task waits a little longer for it."""
+
+FRONT = datetime(2020, 1, 1, tzinfo=UTC)
+"""The place in the line of a run with priority `high`: before every other that waits."""
 
 JUDGING = (Stage.GAUNTLET.value, Stage.PROMOTE.value, Stage.DISTRIBUTE.value)
 """The stages of a run for a net that exists already."""
@@ -50,11 +53,12 @@ class OfGeneration(BaseOperator):
     def run_of(self, context: Context) -> dict[str, Any]:
         """Return the arguments of ``Work.of_run`` for this DAG run, as plain JSON."""
         run, params = context["dag_run"], context["params"]
+        run_after = FRONT if params.get("priority") == "high" else run.run_after
         return {
             "config": self.config,
             "logical_date": None if run.logical_date is None else run.logical_date.isoformat(),
             "run_id": run.run_id,
-            "run_after": run.run_after.isoformat(),
+            "run_after": run_after.isoformat(),
             "profile": params["profile"],
             "candidate": params.get("candidate"),
         }

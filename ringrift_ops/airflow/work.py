@@ -201,8 +201,7 @@ class Work:
         job_id, before = self.job_id(stage, shard), self._run(stage, shard)
         spec = self._spec(stage, token, shard)
         if self.look(stage, shard).state not in (JobState.RUNNING, JobState.DONE):
-            breakers.admit(self.ledger, self.generation.config, stage)
-            disk.admit(self.home, self.generation.config, stage, self.profile)
+            self._admit(stage, token, shard)
         slots = self.hosting.slots(stage, spec)
         leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
         while True:
@@ -258,6 +257,16 @@ class Work:
             python=self.hosting.python(host),
         )
         return jobs.submit_or_adopt(job)
+
+    def _admit(self, stage: Stage, token: int, shard: int) -> None:
+        """Let a job begin; what holds it back is the stage's error, so that the generation ends with that reason."""
+        try:
+            breakers.admit(self.ledger, self.generation.config, stage)
+            disk.admit(self.home, self.generation.config, stage, self.profile)
+        except GateError as error:
+            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+            self._show()
+            raise
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
         """Return what the stage is asked; a stage under way keeps what it was asked first."""

@@ -25,6 +25,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("trigger")(trigger)
     app.command("reset")(reset)
     app.command("recover")(recover)
+    app.command("evaluate")(evaluate)
+    app.command("evaluation")(evaluation)
     app.command("lock")(lock)
     app.command("clear-training-state")(clear_training_state)
 
@@ -174,3 +176,34 @@ def clear_training_state(config: Config, reason: Reason = "", as_json: o.AsJson 
         print_json(cleared)
     else:
         print(f"cleared: {', '.join(cleared)}" if cleared else f"there was nothing to clear for {config}")
+
+
+def evaluate(
+    config: Config,
+    model: Annotated[str, typer.Option("--model", help="The net: a file or a sha256.")],
+    priority: Annotated[str, typer.Option("--priority", help="normal, or high: before all runs that wait.")] = "normal",
+    reason: Reason = "",
+    as_json: o.AsJson = False,
+) -> None:
+    """Start a run on the platform that plays a net's gauntlet and promotes it on a PASS."""
+    from ringrift_ops.operations.evaluations import queue_evaluation
+    from ringrift_ops.operations.promotions import net_of
+    from ringrift_ops.platform.facts import controls
+
+    found = controls()
+    net = net_of(found.home, found.ledger, model)
+    _show(queue_evaluation(found, _by(reason), config, net, priority), as_json=as_json)
+
+
+def evaluation(config: Config, as_json: o.AsJson = False) -> None:
+    """Show how the last evaluation of a config went, and which nets wait for theirs."""
+    from ringrift_ops.operations.evaluations import evaluation_status
+    from ringrift_ops.platform.facts import controls
+
+    found = evaluation_status(controls(), config)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(found["last"] or {"last": "no net of this config was evaluated yet"})
+    for run in found["queued"]:
+        print(f"{run['state']}: {run['run_id']} judges {run['candidate'][:12]}")

@@ -54,20 +54,23 @@ def _preflight(spec: specs.TrainSpec) -> None:
     from ringrift_ops.home import Home
     from ringrift_ops.operations.preflight import preflight, require
     from ringrift_ops.settings import Settings
-    from ringrift_ops.stages.recording import open_ledger
+    from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger
 
     home = Home.find()
-    profile = None if spec.generation is None else open_ledger(home).generation(spec.generation).profile
+    profile = None
+    if spec.generation is not None and not ledger_is_elsewhere():
+        profile = open_ledger(home).generation(spec.generation).profile
     require(preflight(home, spec, Settings.load(home).profile(spec.config, profile)))
 
 
 def _write_logs() -> None:
     from ringrift_ops.home import Home
     from ringrift_ops.operations.logs import write_logs
-    from ringrift_ops.stages.recording import open_ledger
+    from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger
 
-    home = Home.find()
-    write_logs(home, open_ledger(home))
+    if not ledger_is_elsewhere():
+        home = Home.find()
+        write_logs(home, open_ledger(home))
 
 
 def run_spec(stage: Stage, spec: StageSpec, doors: Doors) -> BaseModel:

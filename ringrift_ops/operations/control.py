@@ -22,7 +22,9 @@ from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.settings import Settings, config_named, profile_named, stage_named
 from ringrift_ops.stages.specs import Stage
 
-UNDER_WAY = ("running", "queued")
+UNDER_WAY = ("queued", "running")
+"""In this order: a run that goes from one to the other between two looks is seen twice, not missed."""
+
 STUCK = ("failed", "upstream_failed", "up_for_retry", "restarting", "removed")
 
 
@@ -136,14 +138,20 @@ def _start(
     controls: Controls, by: By, verb: str, config: str, stages: Sequence[Stage], *, force: bool, profile: str | None
 ) -> Started:
     key = config_named(config).key
-    airflow = controls.running_airflow()
     row = profile_named(profile or controls.settings.default_profile)
-    conf = {"profile": row, "stages": [stage.value for stage in stages], "force": force}
+    return start_run(
+        controls, by, verb, key, {"profile": row, "stages": [stage.value for stage in stages], "force": force}
+    )
+
+
+def start_run(controls: Controls, by: By, verb: str, key: str, conf: dict[str, Any]) -> Started:
+    """Start a run of a config with these params, unless one with the same is under way."""
+    airflow = controls.running_airflow()
     for state in UNDER_WAY:
         for run in airflow.runs(key, state=state, run_type="manual"):
             if run.get("conf") == conf:
                 return Started(str(run["dag_run_id"]), new=False)
-    run_id = f"{verb}__{stages[0].value}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    run_id = f"{verb}__{conf['stages'][0]}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     by.audited(controls.ledger, verb, key, run_id=run_id, **conf)
     airflow.unpause(key)
     return Started(airflow.trigger(key, conf, run_id), new=True)
@@ -174,6 +182,7 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
     if controls.airflow is not None:
         for state in UNDER_WAY:
             runs += [str(run["dag_run_id"]) for run in controls.airflow.runs(key, state=state)]
+        runs = list(dict.fromkeys(runs))
         for run_id in runs:
             controls.airflow.end_run(key, run_id)
     jobs = end_jobs(controls, key)

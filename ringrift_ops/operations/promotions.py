@@ -174,6 +174,15 @@ def adopt(desk: Desk, config: str, net: Net) -> None:
     )  # fmt: skip
 
 
+def net_of(home: Home, ledger: Ledger, model: str) -> Net:
+    """Return the net that a file, or the start of a sha256 in the ledger, names; raises ``UnknownArtifactError``."""
+    path = Path(model)
+    if path.is_file():
+        return Net(sha256_file(path), path.absolute())
+    sha = ledger.artifact_named(model).sha
+    return Net(sha, Store(home).get(sha, WEIGHTS_SUFFIX))
+
+
 @contextmanager
 def held_lease(ledger: Ledger, by: By, config: str, holder: str) -> Iterator[int]:
     """Hold the config's generation lease for the block and yield its token; raises ``LeaseHeldError``."""

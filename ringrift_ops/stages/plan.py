@@ -160,7 +160,7 @@ class Plan:
 
     def _gauntlet(self, token: int) -> GauntletSpec:
         candidate, path = self._net()
-        previous = self.generation.parent
+        previous = self.generation.parent if self.generation.parent != candidate else None
         return self.order(Stage.GAUNTLET, token).gauntlet(
             candidate=candidate,
             candidate_path=path,

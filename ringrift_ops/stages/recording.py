@@ -47,6 +47,11 @@ class UnknownEffectError(InfrastructureError):
     """A host tells something that this version does not know."""
 
 
+def ledger_is_elsewhere() -> bool:
+    """Return whether this process works on a host for a controller, which keeps the ledger."""
+    return EFFECTS_VARIABLE in os.environ
+
+
 def _effect(function: Recording) -> Recording:
     """Write the call down instead of doing it, where ``RINGRIFT_EFFECTS`` says that the ledger is elsewhere."""
 

@@ -14,7 +14,7 @@ from ringrift_ops.ledger import Outcome
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import NothingToRecoverError, recover
 from ringrift_ops.platform.facts import controls, look
-from ringrift_ops.runbook import get_pipeline_orchestrator
+from ringrift_ops.runbook import get_evaluation_daemon, get_pipeline_orchestrator
 from ringrift_ops.settings import CONFIGS
 from tests.airflow.conftest import Platform, until
 
@@ -48,7 +48,8 @@ def test_R5_a_started_pipeline_runs_to_its_end_and_a_second_call_meanwhile_start
 
 def test_R3_a_stage_is_triggered_alone_and_with_what_follows(platform: Platform) -> None:
     orchestrator = get_pipeline_orchestrator()
-    platform.over("square19_2p", started("square19_2p"))
+    if platform.ledger.canonical("square19_2p") is None:
+        platform.over("square19_2p", started("square19_2p"))
     alone = asyncio.run(orchestrator.trigger_stage("square19_2p", "npz_export", force=True))
     assert platform.over("square19_2p", alone) == "success"
     done = {task for task, state in platform.states("square19_2p", alone).items() if state == "success"}
@@ -105,6 +106,33 @@ def test_R30_full_recovery_of_a_stuck_training_restarts_it_and_the_loop_goes_on(
     assert platform.over("square19_4p", run_id) == "success"
     assert platform.generation("square19_4p", run_id).outcome is Outcome.PASS
     assert "full recovery" in actions(platform, "square19_4p")
+
+
+def test_R52_an_evaluation_with_high_priority_has_its_turn_before_runs_that_waited_longer(platform: Platform) -> None:
+    config = "hexagonal_2p"
+    until(f"{config} is known", 60, lambda: platform.api.has_dag(config))
+    assert platform.over(config, started(config)) == "success"
+    net = platform.ledger.canonical(config)
+    assert net is not None
+    daemon = get_evaluation_daemon()
+    assert daemon.get_evaluation_status(config)["last"]["candidate"] == net.sha
+    platform.script(config, verdict="FAIL", seconds={"selfplay": 20})
+    holds = started(config)
+    until("the lease is taken", 60, lambda: platform.ledger.lease(f"generation/{config}").holder == holds)
+    waits = asyncio.run(get_pipeline_orchestrator().trigger_stage(config, "export", following=True))
+    until("a run waits", 60, lambda: platform.ledger.waiting_generations(config))
+    model = str(platform.home.canonical_link(config))
+    first = asyncio.run(daemon.queue_evaluation(model_path=model, config_key=config, priority="high"))
+    assert asyncio.run(daemon.queue_evaluation(model_path=model, config_key=config, priority="high")) == first
+    assert [run["run_id"] for run in daemon.get_evaluation_status(config)["queued"]] == [first]
+    for run_id in (holds, first, waits):
+        assert platform.over(config, run_id) == "success"
+    numbers = [platform.generation(config, run_id).number for run_id in (holds, first, waits)]
+    assert numbers == sorted(numbers, key=lambda number: number or 0)
+    done = {task for task, state in platform.states(config, first).items() if state == "success"}
+    assert done == {"lease", "gauntlet", "promote", "finish"}
+    assert daemon.get_evaluation_status(config)["last"]["verdict"] == "FAIL"
+    assert daemon.get_evaluation_status(config)["queued"] == []
 
 
 def test_R6_a_running_platform_is_healthy_and_its_status_knows_airflow(platform: Platform) -> None:

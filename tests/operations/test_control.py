@@ -188,6 +188,21 @@ def test_F16_control_with_wrong_names_is_one_line_and_exit_code_2(arguments: lis
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_R52_an_evaluation_of_an_unknown_net_or_priority_is_refused(bench: Any, capsys: Any) -> None:
+    generation, lease = bench.running()
+    bench.net("net", generation, lease)
+    assert main(["evaluate", "hex8_2p", "--model", "0123456789"]) == ExitCode.NO_DATA
+    content, _ = Store(Home.find()).put(b"weights", ".safetensors")
+    common = {"size": 7, "config": "hex8_2p", "generation": generation.id, "token": lease.token}
+    bench.ledger.record_artifact(content, "weights", "w", parents=[], meta={}, **common)
+    assert main(["evaluate", "hex8_2p", "--model", content, "--priority", "urgent"]) == ExitCode.WRONG_USAGE
+    assert "valid: normal, high" in capsys.readouterr().err
+    assert main(["evaluate", "hex8_2p", "--model", content]) == ExitCode.INFRASTRUCTURE
+    assert bench.ledger.audit() == []
+    assert main(["evaluation", "hex8_2p", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out) == {"last": None, "queued": []}
+
+
 def test_R30_clearing_the_training_state_frees_the_lock_and_forgets_the_failed_training(bench: Any) -> None:
     generation, lease = bench.running("crashed")
     bench.ledger.record_stage_error(generation.id, "train", 0, "CUDA out of memory", lease.token)

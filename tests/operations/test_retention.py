@@ -188,5 +188,8 @@ def test_F18_disk_pressure_stops_producers_with_a_reason_and_deletes_nothing(hou
     with pytest.raises(DiskPressureError, match=r"selfplay is not started: .* GB free on .*, 1e\+09 GB are needed"):
         work.submit(Stage.SELFPLAY, lease.token)
     assert set(before) <= set(house.root.rglob("*"))
-    assert work.jobs.all() == []
+    outcome, reason = work.outcome(list(Stage))
+    assert outcome is Outcome.ERROR
+    assert reason.startswith("selfplay: hex8_2p: selfplay is not started: ")
+    assert LocalJobs(house.jobs).all() == []
     assert Ledger.open().breakers() == []
