@@ -195,7 +195,8 @@ class Link:
 
     def greeting(self) -> dict[str, Any]:
         """Return what the host said when it was reached: home, boot id, Python, versions, time."""
-        return dict(self.wait(self._greeting(), HOSTS.connect_seconds + HOSTS.answer_seconds))
+        limit = HOSTS.connect_tries * (HOSTS.connect_seconds + HOSTS.answer_seconds)
+        return dict(self.wait(self._greeting(), limit))
 
     def ask(
         self, verb: str, *, seconds: float = HOSTS.answer_seconds, within: float | None = None, **arguments: Any
@@ -205,7 +206,7 @@ class Link:
         ``seconds``: for the answer; ``within``: for everything, connecting included. Raises an
         :class:`UnreachableHostError` that says why there is none.
         """
-        limit = within or 2 * (HOSTS.connect_seconds * HOSTS.connect_tries + seconds)
+        limit = within or 2 * (HOSTS.connect_tries * (HOSTS.connect_seconds + HOSTS.answer_seconds) + seconds)
         return self.wait(self.ask_soon(verb, arguments, seconds), limit)
 
     def wait(self, work: Coroutine[Any, Any, T], seconds: float | None) -> T:
@@ -261,10 +262,11 @@ class Link:
         pause, begun = HOSTS.connect_pause_seconds, time.monotonic()
         for tries_left in reversed(range(HOSTS.connect_tries)):
             try:
-                session = await asyncio.wait_for(self._session_once(), HOSTS.connect_seconds)
+                session = await self._session_once()
             except TimeoutError:
                 error: HostError = HostHangsError(
-                    self.host.name, f"no answer from {self._shown} within {HOSTS.connect_seconds:g} s; is it frozen?"
+                    self.host.name,
+                    f"no answer from {self._shown} within {time.monotonic() - begun:.0f} s; is it frozen?",
                 )
                 break
             except HostError as known:
@@ -288,12 +290,14 @@ class Link:
 
         connection = None
         try:
-            connection = await connect(self.host, self.key)
+            connection = await asyncio.wait_for(connect(self.host, self.key), HOSTS.connect_seconds)
             session = Session(self.host, connection)
-            await session.begin()
+            await asyncio.wait_for(session.begin(), HOSTS.answer_seconds)
         except BaseException as error:
             if connection is not None:
                 connection.abort()
+            if isinstance(error, TimeoutError):
+                raise
             if isinstance(error, OSError | asyncssh.Error | ValueError):
                 raise named(self.host, error) from error
             raise

@@ -34,3 +34,4 @@ def sshd(shared_sshd: Sshd) -> Iterator[Sshd]:
     shared_sshd.work.mkdir()
     yield shared_sshd
     LocalJobs(shared_sshd.work / "jobs").kill_all()
+    shared_sshd.cut()  # a test's links stay open otherwise, each with a program of 40 MB at its end

@@ -53,6 +53,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_module, "HOSTS", quick)
 
 
+@pytest.fixture
+def as_patient_as_ever(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules as they are: 50 programs that start on two cores take their time."""
+    monkeypatch.setattr(link_module, "HOSTS", HOSTS)
+    monkeypatch.setattr(remote_module, "HOSTS", HOSTS)
+
+
 def test_refused_connection_is_named(sshds: Sshds) -> None:
     sshd = sshds.make()
     sshd.stop()
@@ -303,6 +310,7 @@ def test_dropped_in_the_middle_of_a_submission_leaves_one_job_or_none(sshd: Sshd
 
 
 @pytest.mark.hosts_campaign
+@pytest.mark.usefixtures("as_patient_as_ever")
 def test_fifty_shards_to_one_host_with_the_usual_limit_lose_none(sshds: Sshds) -> None:
     sshd = sshds.make(options=["MaxStartups 10:30:100"])
     many = [sshd.jobs() for _ in range(50)]
@@ -316,6 +324,7 @@ def test_fifty_shards_to_one_host_with_the_usual_limit_lose_none(sshds: Sshds) -
 
 
 @pytest.mark.hosts_campaign
+@pytest.mark.usefixtures("as_patient_as_ever")
 def test_F24_twenty_racing_submitters_start_one_job(sshd: Sshd) -> None:
     submitters = [sshd.jobs() for _ in range(20)]
     gate = threading.Barrier(len(submitters))
