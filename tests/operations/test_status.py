@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -292,7 +293,10 @@ def test_R28_who_waits_for_what_and_what_nobody_waits_for(bench: Any, capsys: An
 def test_status_watched_shows_again_until_it_is_interrupted(home: Any) -> None:
     program = "import sys; from ringrift_ops.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "status", "hex8_2p", "--watch"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job has it ignored
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=heeding
+    ) as process:
         assert process.stdout is not None
         seen = 0
         for line in process.stdout:
