@@ -1,8 +1,8 @@
-"""The DAGs of RingRift: one per config, from the settings table, and one for nets trained outside a run."""
+"""The DAGs of RingRift: one per config, from the settings table, one for nets from outside, one for the datasets."""
 
 from airflow.sdk import get_parsing_context
 
-from ringrift_ops.airflow.factory import CANDIDATES, build, build_candidates
+from ringrift_ops.airflow.factory import CANDIDATES, DATA_VALIDATION, build, build_candidates, build_data_validation
 from ringrift_ops.settings import Settings
 
 settings = Settings.load()
@@ -14,3 +14,6 @@ for config in settings.configs.values():
 
 if only in (None, CANDIDATES):
     globals()[CANDIDATES] = build_candidates(settings)
+
+if only in (None, DATA_VALIDATION):
+    globals()[DATA_VALIDATION] = build_data_validation(settings)

@@ -47,6 +47,16 @@ class Home:
         return self.config / "settings.yaml"
 
     @property
+    def inventory(self) -> Path:
+        """The hosts that work may run on; none without this file."""
+        return self.config / "distributed_hosts.yaml"
+
+    @property
+    def host_keys(self) -> Path:
+        """The host keys that `ringrift cluster trust` was told to trust, in the form of ``known_hosts``."""
+        return self.config / "host_keys"
+
+    @property
     def ledger_file(self) -> Path:
         return self.root / "ledger.db"
 

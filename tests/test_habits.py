@@ -21,7 +21,7 @@ FLOORS = {
     "games": 1, "ledger": 1,
     "network": 2, "players": 2.1, "parity": 2.2,
     "rating": 3, "hosts": 3,
-    "stages": 4, "operations": 4,
+    "stages": 4, "operations": 4.1,
     "platform": 5, "airflow": 5.1, "web": 5.2, "cli": 5.3, "runbook": 5.3,
 }  # fmt: skip
 """Where each room is in the house. A room imports from lower ones only."""

@@ -17,26 +17,21 @@ from ringrift_ops.airflow.operators import (
     OutsideNets,
     StageTask,
     TrainTask,
+    ValidateDatasets,
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import ConfigRow, Settings
+from ringrift_ops.settings import DATA, POOLS, ConfigRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 CANDIDATES = "candidates"
+DATA_VALIDATION = "data_validation"
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 """Older than any backfill; a run starts by a recent tick of the timetable or by somebody's wish."""
 
 FINAL = ExceptionRetryPolicy([RetryRule(exception=[GateError, UsageError, NoDataError], action=RetryAction.FAIL)])
 """A gate's no, wrong usage and missing data stay what they are; only infrastructure is tried again."""
-
-POOLS = {
-    Stage.SELFPLAY: "selfplay",
-    Stage.PARITY: "selfplay",
-    Stage.TRAIN: "training",
-    Stage.GAUNTLET: "evaluation",
-}
 
 
 def build(settings: Settings, config: ConfigRow) -> DAG:
@@ -100,6 +95,7 @@ def build_candidates(settings: Settings) -> DAG:
         dag_id=CANDIDATES,
         description="Judges nets that were trained outside a run",
         schedule=AssetAny(*(watched_candidate(key) for key in settings.configs)),
+        is_paused_upon_creation=False,  # it does nothing by itself, and a net that waits for a judge should find one
         start_date=START,
         catchup=False,
         tags=["ringrift"],
@@ -107,6 +103,21 @@ def build_candidates(settings: Settings) -> DAG:
     ) as dag:
         nets = OutsideNets(task_id="nets")
         JudgeNet.partial(task_id="judge").expand_kwargs(nets.output)
+    return dag
+
+
+def build_data_validation(settings: Settings) -> DAG:
+    """Return the weekly DAG that looks through every config's newest dataset (R36)."""
+    with DAG(
+        dag_id=DATA_VALIDATION,
+        description="Looks through every config's newest dataset, once a week",
+        schedule=DATA.cron,
+        start_date=START,
+        catchup=False,
+        tags=["ringrift"],
+        default_args={"retries": 3, "retry_policy": FINAL, "execution_timeout": timedelta(hours=1)},
+    ) as dag:
+        ValidateDatasets(task_id="validate")
     return dag
 
 
@@ -136,6 +147,11 @@ def _params(settings: Settings) -> dict[str, Param]:
             type="boolean",
             description="do anew what this generation has already, without waiting for new games or the cooldown; "
             "parity and the gate are never passed over",
+        ),
+        "priority": Param(
+            "normal",
+            enum=["normal", "high"],
+            description="high: this run's generation has its turn before every other of the config that waits",
         ),
         "candidate": Param(
             None,

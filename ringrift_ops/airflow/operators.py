@@ -7,7 +7,7 @@ lease is asked for again (in order) when it was given back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, get_current_context
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ringrift_ops.airflow.work import Work
+    from ringrift_ops.hosts.jobs import JobStatus
 
 LEASE_WAIT = timedelta(days=30)
 """A backfill of many dates waits for its turn; what ends the waiting is the run being given up."""
 DEFERRED_MARGIN = timedelta(minutes=5)
 """A job ends itself at its own limit; the task waits a little longer for it."""
+
+FRONT = datetime(2020, 1, 1, tzinfo=UTC)
+"""The place in the line of a run with priority `high`: before every other that waits."""
 
 JUDGING = (Stage.GAUNTLET.value, Stage.PROMOTE.value, Stage.DISTRIBUTE.value)
 """The stages of a run for a net that exists already."""
@@ -49,11 +53,12 @@ class OfGeneration(BaseOperator):
     def run_of(self, context: Context) -> dict[str, Any]:
         """Return the arguments of ``Work.of_run`` for this DAG run, as plain JSON."""
         run, params = context["dag_run"], context["params"]
+        run_after = FRONT if params.get("priority") == "high" else run.run_after
         return {
             "config": self.config,
             "logical_date": None if run.logical_date is None else run.logical_date.isoformat(),
             "run_id": run.run_id,
-            "run_after": run.run_after.isoformat(),
+            "run_after": run_after.isoformat(),
             "profile": params["profile"],
             "candidate": params.get("candidate"),
         }
@@ -124,11 +129,13 @@ class EnoughGames(BaseSensorOperator, OfGeneration):
         fresh = Stage.SELFPLAY in stages and not params["force"]
         found = work.enough_games(fresh=fresh)
         if found is not None:
+            work.goes_on(GamesTrigger.condition)
             return found
         lease = work.grant()
         if lease is None:
             self.wait_for_lease(context, "enough")
         self.log.info("waiting for games: %s rows are the minimum", work.profile.window_minimum_rows)
+        work.waits_for(GamesTrigger.condition)
         trigger = GamesTrigger(self.run_of(context), token=lease.token, fresh=fresh)
         return self.wait_for(trigger, "enough", timedelta(seconds=work.profile.task_timeout_seconds))
 
@@ -161,18 +168,13 @@ class StageTask(OfGeneration):
 
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Run the stage's job to its end and return the verified result."""
-        job_id = work.submit(self.stage, token, self.shard)
-        work.follow(job_id, token, self.log.info)
+        work.submit(self.stage, token, self.shard)
+        work.follow(self.stage, token, self.log.info, self.shard)
         return work.complete(self.stage, token, self.shard)
 
     def on_kill(self) -> None:
         """End the job: the task was marked, cleared, or ran over its time."""
-        from ringrift_ops.hosts.jobs import JobState
-
-        work = self.work(get_current_context())
-        job_id = work.job_id(self.stage, self.shard)
-        if work.jobs.poll(job_id).state is JobState.RUNNING:
-            work.jobs.kill(job_id)
+        self.work(get_current_context()).end(self.stage, self.shard)
 
     def _skip_unless_asked(self, context: Context, work: Work) -> None:
         if self.stage not in self.stages(context):
@@ -200,12 +202,13 @@ class TrainTask(StageTask):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
         job_id = work.submit(self.stage, token, self.shard)
-        status = work.jobs.poll(job_id)
+        status = work.look(self.stage)
         if work.stalled(status):
-            work.end_stalled(job_id)
+            work.end_stalled(self.stage)
         if status.over:
-            self._tell(work, job_id)
+            self._tell(work, status)
             return work.complete(self.stage, token, self.shard)
+        work.waits_for(JobTrigger.condition)
         self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
         limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
         return self.wait_for(JobTrigger(self.run_of(context), job_id=job_id, token=token), "over", limit)
@@ -213,25 +216,26 @@ class TrainTask(StageTask):
     def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the verified result of the training; looks itself, whatever the trigger saw."""
         work = self.work(context)
+        work.goes_on(JobTrigger.condition)
         result = work.taken_up(self.stage)
         if result is None:
             lease = work.grant()
             if lease is None:
                 self.wait_for_lease(context, "leased")
-            job_id = work.job_id(self.stage)
-            status = work.jobs.poll(job_id)
+            status = work.look(self.stage)
             if work.stalled(status):
-                work.end_stalled(job_id)
+                work.end_stalled(self.stage)
             if not status.over:
                 return self.leased(context)
-            self._tell(work, job_id)
+            self._tell(work, status)
             result = work.complete(self.stage, lease.token)
         self._announce(context, work, result)
         return result
 
-    def _tell(self, work: Work, job_id: str) -> None:
-        for line in work.jobs.log(job_id).text.splitlines():
-            self.log.info(line)
+    def _tell(self, work: Work, status: JobStatus) -> None:
+        if status.attempt:  # else its host is lost, and the log with it
+            for line in work.jobs(self.stage).log(status.job_id).text.splitlines():
+                self.log.info(line)
 
 
 class FinishGeneration(OfGeneration):
@@ -258,6 +262,23 @@ class OutsideNets(BaseOperator):
                 if told.get("generation") is None and "weights" in told:
                     nets[told["weights"]] = event.asset.name.partition("/")[2]
         return [{"config": config, "weights": weights} for weights, config in nets.items()]
+
+
+class ValidateDatasets(BaseOperator):
+    """Looks through every config's newest dataset; fails when one is unfit, and says which and what to do."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.ledger import Ledger
+        from ringrift_ops.operations.datasets import require_valid, validate_newest
+
+        reports = validate_newest(Home.find(), Ledger.open())
+        for config, one in reports.items():
+            self.log.info("%s: %s", config, one.statistics)
+            for issue in one.issues:
+                self.log.warning("%s: %s: %s; %s", config, issue.check, issue.message, issue.fix)
+        require_valid(reports)
+        return {config: one.statistics["samples"] for config, one in reports.items()}
 
 
 class JudgeNet(BaseOperator):

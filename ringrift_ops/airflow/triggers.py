@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from ringrift_ops.stages.specs import Stage
+
 if TYPE_CHECKING:
     from ringrift_ops.airflow.work import Work
 
@@ -31,6 +33,8 @@ class LevelTrigger(BaseTrigger):
     """Fires once :meth:`look` answers. ``run``: the arguments of ``Work.of_run``, moments as ISO text."""
 
     pause_seconds = 1.0
+    condition = ""
+    """What the ledger calls what is waited for (``ringrift_ops.ledger.Condition``)."""
 
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
@@ -65,6 +69,7 @@ class LevelTrigger(BaseTrigger):
         """Keep the generation's lease (``token`` among the arguments) while waiting under it."""
         if time.monotonic() - self._renewed > RENEW_SECONDS:
             self.work.renew(self.arguments["token"])
+            self.work.waits_for(self.condition)
             self._renewed = time.monotonic()
 
 
@@ -72,6 +77,7 @@ class LeaseTrigger(LevelTrigger):
     """Fires when the run's generation has its config's lease."""
 
     pause_seconds = 2.0
+    condition = "lease"
 
     def look(self) -> dict[str, Any] | None:
         lease = self.work.grant()
@@ -85,36 +91,51 @@ class LeaseTrigger(LevelTrigger):
 class GamesTrigger(LevelTrigger):
     """Fires when there are games enough to train on."""
 
+    condition = "games"
+
     def look(self) -> dict[str, Any] | None:
         self.renew()
         return self.work.enough_games(fresh=self.arguments["fresh"])
 
 
 class JobTrigger(LevelTrigger):
-    """Fires when a job is over, or silent for too long, or no longer ours to wait for."""
+    """Fires when a training is over, or silent for too long, or no longer ours to wait for."""
+
+    def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(run, **arguments)
+        self._kept = time.monotonic()
+
+    condition = "training"
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError
+        from ringrift_ops.settings import HOSTS
 
-        status = self.work.jobs.poll(self.arguments["job_id"])
+        if self.work.host(Stage.TRAIN) is not None:
+            self.pause_seconds = HOSTS.poll_seconds
+        status = self.work.look(Stage.TRAIN)
         if status.over or self.work.stalled(status):
             return {"state": status.state.value}
+        self._keep_checkpoint()
         try:
             self.renew()
         except RingRiftError:
             return {"state": "fenced"}
         return None
 
+    def _keep_checkpoint(self) -> None:
+        """Copy the checkpoint of a training on a host now and then; a host that is away has none to copy."""
+        from ringrift_ops.hosts.errors import UnreachableHostError
+        from ringrift_ops.settings import HOSTS
+
+        if time.monotonic() - self._kept > HOSTS.checkpoint_seconds:
+            with contextlib.suppress(UnreachableHostError):
+                self.work.keep_checkpoint(Stage.TRAIN)
+            self._kept = time.monotonic()
+
     async def on_kill(self) -> None:
         """End the job with all it started: somebody marked the task or cleared it."""
-
-        def end() -> None:
-            from ringrift_ops.hosts.jobs import NoSuchJobError
-
-            with contextlib.suppress(NoSuchJobError):
-                self.work.jobs.kill(self.arguments["job_id"])
-
-        await asyncio.to_thread(end)
+        await asyncio.to_thread(lambda: self.work.end(Stage.TRAIN))
 
 
 class OutsideNetTrigger(BaseEventTrigger):

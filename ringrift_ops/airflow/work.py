@@ -6,29 +6,36 @@ what carries an old fencing token is ended and begun anew.
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from ringrift_ops.errors import ExitCode, GateError, InfrastructureError, NoDataError, RingRiftError
+from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.jobs import JobState, JobStatus, job_id_of, stage_job
-from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.errors import UnreachableHostError
+from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
+    FAILURES,
+    Condition,
     EventType,
     Generation,
     GenerationState,
     Lease,
     Ledger,
     Outcome,
+    Slot,
     StageRun,
     generation_lease,
 )
+from ringrift_ops.operations import breakers, disk
+from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import CHECKS, ProfileRow, Settings
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
     RESULTS,
@@ -50,8 +57,6 @@ from ringrift_ops.store import sha256_file
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
 
-BEGIN_SECONDS = 300.0
-"""What a job may take longer to begin than between two heartbeats: compiling everything takes minutes at worst."""
 
 SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
 """Stages whose verb ends with 1 or 3 and a whole result: the measurement is done, its answer is no."""
@@ -90,6 +95,7 @@ class Work:
     ledger: Ledger
     generation: Generation
     candidate: Sha256 | None = None
+    hosting: Hosting = field(kw_only=True)
 
     @classmethod
     def of_run(
@@ -106,7 +112,7 @@ class Work:
         settings = Settings.load(home)
         ledger = Ledger.open(settings.ledger_url)
         generation = ledger.ensure_generation(config, logical_date, run_id, run_after, profile)
-        return cls(home, settings, ledger, generation, candidate)
+        return cls(home, settings, ledger, generation, candidate, hosting=Hosting(home, ledger))
 
     @property
     def plan(self) -> Plan:
@@ -117,9 +123,18 @@ class Work:
     def profile(self) -> ProfileRow:
         return self.settings.profile(self.generation.config, self.generation.profile)
 
-    @property
-    def jobs(self) -> LocalJobs:
-        return LocalJobs(self.home.jobs)
+    def host(self, stage: Stage, shard: int = 0) -> str | None:
+        """Return the host that a stage was placed on, None for this machine."""
+        run = self._run(stage, shard)
+        return None if run is None else run.host
+
+    def jobs(self, stage: Stage, shard: int = 0) -> Transport:
+        """Return the jobs of the machine that a stage was placed on."""
+        return self.hosting.jobs(self.host(stage, shard))
+
+    def look(self, stage: Stage, shard: int = 0) -> JobStatus:
+        """Return how a stage's job stands; while its host is away it counts as running."""
+        return self.hosting.look(self.host(stage, shard), self.job_id(stage, shard))
 
     def job_id(self, stage: Stage, shard: int = 0) -> str:
         shown = shard if stage is Stage.SELFPLAY else None
@@ -135,6 +150,14 @@ class Work:
         """Keep the lease; raises ``StaleTokenError`` when somebody else has it."""
         self.ledger.renew_lease(generation_lease(self.generation.config), token)
 
+    def waits_for(self, condition: str) -> None:
+        """Say that the generation's run waits, or still waits, for ``condition`` (a ``Condition``'s value)."""
+        self.ledger.note_wait(self.generation.id, self.generation.config, Condition(condition))
+
+    def goes_on(self, condition: str) -> None:
+        """Say that the generation's run no longer waits for ``condition``."""
+        self.ledger.end_wait(self.generation.id, Condition(condition))
+
     # --- the games -----------------------------------------------------------------------------------
 
     def enough_games(self, *, fresh: bool) -> dict[str, int] | None:
@@ -144,7 +167,7 @@ class Work:
         config's last training must be as long ago as the profile's cooldown says.
         """
         config, row = self.generation.config, self.profile
-        rows, new = sum(batch.rows for batch in self.ledger.games_in_window(config)), self.ledger.new_rows(config)
+        rows, new = self.ledger.usable_rows(config), self.ledger.new_rows(config)
         if rows < row.window_minimum_rows:
             return None
         if fresh and (new == 0 or self._cooling(row.cooldown_seconds)):
@@ -165,29 +188,85 @@ class Work:
         """Drop what this generation has of ``stages``, jobs too, so that they are done anew (``force``)."""
         for stage in stages:
             for run in self.ledger.stage_runs(self.generation.id, stage.value):
-                job_id = self.job_id(stage, run.shard)
-                if self.jobs.poll(job_id).state is JobState.RUNNING:
-                    self.jobs.kill(job_id)
-                shutil.rmtree(self.jobs.folder(job_id), ignore_errors=True)
+                self.hosting.jobs(run.host).forget(self.job_id(stage, run.shard))
             self.ledger.forget_stage(self.generation.id, stage.value, token)
         self._show()
 
     def submit(self, stage: Stage, token: int, shard: int = 0) -> str:
-        """Make sure that the stage's job is under way (or done) under ``token``; return its id."""
-        job_id = self.job_id(stage, shard)
+        """Make sure that the stage's job is under way (or done) under ``token``, on its host; return its id.
+
+        A host that cannot take it gives it to the next, unless the job may be running there already: then it is waited
+        for until it answers or is lost. Raises what the last host refused with.
+        """
+        job_id, before = self.job_id(stage, shard), self._run(stage, shard)
         spec = self._spec(stage, token, shard)
-        self._end_fenced(job_id, token)
-        run = self.ledger.start_stage(
-            self.generation.id, stage.value, shard, spec.model_dump(mode="json"), token, job_id=job_id
-        )
-        job = stage_job(stage.value, spec, job_id=job_id, timeout_seconds=self.profile.task_timeout_seconds)
-        submitted = self.jobs.submit_or_adopt(job)
+        if self.look(stage, shard).state not in (JobState.RUNNING, JobState.DONE):
+            self._admit(stage, token, shard)
+        slots = self.hosting.slots(stage, spec)
+        leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
+        while True:
+            run = self._start(stage, shard, spec, slots, leave)
+            known = before is not None and before.host == run.host
+            asked = SPECS[stage].model_validate(run.spec)
+            step = partial(self._submit_to, run.host, stage, asked, job_id)
+            try:
+                submitted = self.hosting.patiently(step, partial(self.renew, token)) if known else step()
+            except UnreachableHostError as error:
+                slots = [slot for slot in slots if slot.host != error.host]
+                if not slots or (known and not self.hosting.lost(error)):
+                    raise
+                leave = error.host
+            else:
+                break
         if stage is Stage.TRAIN and not submitted.adopted:
             payload = {"job_id": job_id, "attempt": submitted.attempt}
             payload |= {key: run.spec[key] for key in ("dataset", "parent")}
             self._event(EventType.TRAINING_STARTED, payload)
+        if stage is Stage.GAUNTLET and not submitted.adopted:
+            payload = {"job_id": job_id, "attempt": submitted.attempt}
+            payload |= {key: run.spec[key] for key in ("candidate", "previous")}
+            self._event(EventType.EVALUATION_STARTED, payload)
         self._show()
         return job_id
+
+    def _start(self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None) -> StageRun:
+        """Note the start, its host with it; a training that begins takes the batch size that the host allows."""
+        begun = self._run(stage, shard)
+
+        def note(asked: StageSpec) -> StageRun:
+            return self.ledger.start_stage(
+                self.generation.id, stage.value, shard, asked.model_dump(mode="json"), asked.token,
+                job_id=self.job_id(stage, shard), slots=slots, leave=leave,
+            )  # fmt: skip
+
+        run = note(spec)
+        fitted = self.hosting.fitted(spec, run.host)
+        return run if begun is not None or fitted == spec else note(fitted)
+
+    def _submit_to(self, host: str | None, stage: Stage, spec: StageSpec, job_id: str) -> Submitted:
+        jobs = self.hosting.jobs(host)
+        self._end_fenced(jobs, job_id, spec.token)
+        if host is not None and jobs.poll(job_id).state is not JobState.RUNNING:
+            self.hosting.bring(host, spec)
+        job = stage_job(
+            stage.value,
+            spec,
+            job_id=job_id,
+            timeout_seconds=self.profile.task_timeout_seconds,
+            env=self.hosting.environment(host),
+            python=self.hosting.python(host),
+        )
+        return jobs.submit_or_adopt(job)
+
+    def _admit(self, stage: Stage, token: int, shard: int) -> None:
+        """Let a job begin; what holds it back is the stage's error, so that the generation ends with that reason."""
+        try:
+            breakers.admit(self.ledger, self.generation.config, stage)
+            disk.admit(self.home, self.generation.config, stage, self.profile)
+        except GateError as error:
+            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+            self._show()
+            raise
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
         """Return what the stage is asked; a stage under way keeps what it was asked first."""
@@ -196,99 +275,111 @@ class Work:
             return SPECS[stage].model_validate(run.spec | {"token": token})
         return self.plan.spec(stage, token, shard)
 
-    def _end_fenced(self, job_id: str, token: int) -> None:
+    def _end_fenced(self, jobs: Transport, job_id: str, token: int) -> None:
         """End a running job of an earlier token: everything it makes would be refused."""
-        if self.jobs.poll(job_id).state is not JobState.RUNNING:
-            return
-        spec = json.loads((self.jobs.folder(job_id) / "spec.json").read_text())
-        if spec.get("token") != token:
-            self.jobs.kill(job_id)
+        if jobs.poll(job_id).state is JobState.RUNNING and (jobs.spec(job_id) or {}).get("token") != token:
+            jobs.kill(job_id)
 
     def stalled(self, status: JobStatus) -> bool:
         """Return whether a running job has been silent for too long; before it has done anything it may take longer."""
-        if status.state is not JobState.RUNNING or status.started is None:
-            return False
-        age = (datetime.now(UTC) - datetime.fromisoformat(status.started)).total_seconds()
-        begun = status.heartbeat is not None and bool(status.heartbeat.get("done"))
-        if status.heartbeat_age is None or status.heartbeat_age >= age or not begun:
-            return age > self.profile.stall_seconds + BEGIN_SECONDS
-        return status.heartbeat_age > self.profile.stall_seconds
+        return is_stalled(status, self.profile)
 
-    def follow(self, job_id: str, token: int, say: Callable[[str], object]) -> None:
-        """Wait until the job is over; its log goes to ``say`` line by line, the lease is kept.
+    def follow(self, stage: Stage, token: int, say: Callable[[str], object], shard: int = 0) -> None:
+        """Wait until the stage's job is over; its log goes to ``say`` line by line, the lease is kept.
 
         Raises :class:`StalledError` (the job is ended first) and ``StaleTokenError`` (so is it then).
         """
+        host, job_id = self.host(stage, shard), self.job_id(stage, shard)
+        jobs = self.hosting.jobs(host)
         offset, rest, renewed, pause = 0, "", time.monotonic(), 0.1
         while True:
-            status = self.jobs.poll(job_id)
-            part = self.jobs.log(job_id, offset)
-            offset, rest = part.next_offset, rest + part.text
-            *lines, rest = rest.split("\n")
+            status, text = self.hosting.look(host, job_id), ""
+            with suppress(UnreachableHostError):  # the next look says what that means
+                part = jobs.log(job_id, offset)
+                offset, text = part.next_offset, part.text
+            *lines, rest = (rest + text).split("\n")
             for line in lines:
                 say(line)
-            if status.over and not part.text:
+            if status.over and not text:
                 if rest:
                     say(rest)
                 return
             if self.stalled(status):
-                self.end_stalled(job_id)
+                self.end_stalled(stage, shard)
             if time.monotonic() - renewed > RENEW_SECONDS:
-                self._renew_or_end(job_id, token)
+                self._renew_or_end(stage, token, shard)
                 renewed = time.monotonic()
-            if not part.text:
+            if not text:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
 
-    def _renew_or_end(self, job_id: str, token: int) -> None:
+    def _renew_or_end(self, stage: Stage, token: int, shard: int) -> None:
         try:
             self.renew(token)
         except GateError:
-            self.jobs.kill(job_id)
+            self.end(stage, shard)
             raise
 
-    def end_stalled(self, job_id: str) -> None:
+    def end_stalled(self, stage: Stage, shard: int = 0) -> None:
         """End a silent job and raise :class:`StalledError`."""
-        self.jobs.kill(job_id)
+        jobs, job_id = self.jobs(stage, shard), self.job_id(stage, shard)
+        jobs.kill(job_id)
         raise StalledError(
             f"job {job_id} showed no sign of life for {self.profile.stall_seconds} s and was ended; "
-            f"submitted again, it resumes. Log: {self.jobs.folder(job_id) / 'log.txt'}"
+            f"submitted again, it resumes. Log: {jobs.place(job_id)}/log.txt"
         )
 
+    def end(self, stage: Stage, shard: int = 0) -> None:
+        """End the stage's job if it runs: its task was marked, cleared or ran over its time."""
+        jobs, job_id = self.jobs(stage, shard), self.job_id(stage, shard)
+        if jobs.poll(job_id).state is JobState.RUNNING:
+            jobs.kill(job_id)
+
+    def keep_checkpoint(self, stage: Stage, shard: int = 0) -> None:
+        """Copy a running training's checkpoints from its host, so that it can go on elsewhere."""
+        run = self._run(stage, shard)
+        if stage is Stage.TRAIN and run is not None and run.host is not None:
+            self.hosting.keep_checkpoint(run.host, SPECS[stage].model_validate(run.spec))
+
     def complete(self, stage: Stage, token: int, shard: int = 0) -> dict[str, Any]:
-        """Return the result of the stage's job, verified and recorded; raises what the job ended with."""
-        job_id = self.job_id(stage, shard)
+        """Return the result of the stage's job, brought here, verified and recorded; raises what the job ended with."""
+        job_id, host = self.job_id(stage, shard), self.host(stage, shard)
         try:
-            result = self._collect(stage, job_id)
-            self._verify(stage, shard, result)
+            spec, result = self.hosting.patiently(
+                partial(self._collect, stage, host, job_id, token), partial(self.renew, token)
+            )
+            self._verify(stage, spec, result)
         except RingRiftError as error:
             self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
-            if stage is Stage.TRAIN:
-                attempt = self.jobs.poll(job_id).attempt
-                self._event(EventType.TRAINING_FAILED, {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            attempt = self.look(stage, shard).attempt
+            self._event(FAILURES[stage], {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            breakers.note(self.ledger, self.generation.config, stage, error)
             self._show()
             raise
         plain = result.model_dump(mode="json")
-        spec = json.loads((self.jobs.folder(job_id) / "spec.json").read_text())
         self.ledger.record_stage_result(self.generation.id, stage.value, shard, spec, plain, token, job_id=job_id)
+        breakers.note(self.ledger, self.generation.config, stage, None)
         self._show()
         return plain
 
-    def _collect(self, stage: Stage, job_id: str) -> Frozen:
-        status = self.jobs.poll(job_id)
+    def _collect(self, stage: Stage, host: str | None, job_id: str, token: int) -> tuple[dict[str, Any], Frozen]:
+        """Return (spec, result) of the stage's job, whose files are here and of which the ledger knows."""
+        status = self.hosting.look(host, job_id)
         if status.state is JobState.DEAD:
             raise LostJobError(f"job {job_id} is gone: {status.reason}; submitted again, it resumes")
-        kind = RESULTS[stage]
-        if stage in SAYS_NO and status.exit_code in (ExitCode.GATE_SAID_NO, ExitCode.NO_DATA):
-            found = json.loads((self.jobs.folder(job_id) / "result.json").read_text() or "{}")
-            if "error" not in found:
-                return kind.model_validate(found)
-            if stage is Stage.GAUNTLET and status.exit_code is ExitCode.NO_DATA:
-                raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {found['error']['message']}")
-        return kind.model_validate(self.jobs.collect(job_id))
+        self.hosting.keep_log(host, stage, status)
+        jobs = self.hosting.jobs(host)
+        try:
+            found = jobs.collect(job_id)
+        except JobWithoutDataError as error:
+            if stage is Stage.GAUNTLET:
+                raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
+            raise
+        result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
+        self.hosting.take(host, job_id, result, SPECS[stage].model_validate(spec), token)
+        return spec, result
 
-    def _verify(self, stage: Stage, shard: int, result: Frozen) -> None:
-        spec = json.loads((self.jobs.folder(self.job_id(stage, shard)) / "spec.json").read_text())
+    def _verify(self, stage: Stage, spec: Mapping[str, Any], result: Frozen) -> None:
         match result:
             case SelfplayResult():
                 _same("games", spec["games"], result.games)
@@ -314,7 +405,7 @@ class Work:
                 if result.verdict is Verdict.NO_EVIDENCE:
                     raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {result.reason}")
             case DistributeResult():
-                lost = [one for one in result.deliveries if not one.verified]
+                lost = [one for one in result.deliveries if one.lost]
                 if lost:
                     raise UndeliveredError(f"{len(lost)} of {len(result.deliveries)} deliveries failed: "
                                            f"{lost[0].destination}: {lost[0].error}")  # fmt: skip
@@ -341,8 +432,11 @@ class Work:
     def _end_jobs(self) -> None:
         """End what still runs for this generation: its tasks are over, nobody would collect it."""
         for run in self.ledger.stage_runs(self.generation.id):
-            if run.job_id is not None and self.jobs.poll(run.job_id).state is JobState.RUNNING:
-                self.jobs.kill(run.job_id)
+            if run.job_id is None or (run.state == "done" and run.host is not None):
+                continue
+            with suppress(UnreachableHostError):  # what runs there is ended by the reaper once the host is back
+                if self.hosting.look(run.host, run.job_id).state is JobState.RUNNING:
+                    self.hosting.jobs(run.host).kill(run.job_id)
 
     def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
         """Return how the generation stands when nothing more is done: outcome and reason."""
@@ -381,6 +475,7 @@ class Work:
 
     def _show(self) -> None:
         self.ledger.write_pipeline_state(self.home.pipeline_state)
+        write_logs(self.home, self.ledger)
 
 
 def _same(what: str, asked: object, got: object) -> None:

@@ -8,6 +8,10 @@ import typer
 
 import ringrift_ops
 from ringrift_ops.cli import (
+    backout,
+    cluster,
+    control,
+    data,
     distribute,
     export,
     gauntlet,
@@ -18,9 +22,12 @@ from ringrift_ops.cli import (
     pipeline,
     platform,
     promote,
+    recovery,
+    retention,
     rules,
     selfplay,
     stages,
+    status,
     train,
 )
 
@@ -52,5 +59,7 @@ def _ringrift(
 
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
-for _module in (pipeline, model, rules, ledger, jobs, stages):
+for _module in (
+    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, stages,
+):  # fmt: skip
     _module.add_to(app)

@@ -90,6 +90,8 @@ def spec_of(
 
     Raises :class:`~ringrift_ops.cli.options.OptionConflictError`, ``MissingFileError``, ``MissingDatabaseError``.
     """
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.waivers import waiver_asked_for
     from ringrift_ops.settings import Settings
     from ringrift_ops.stages.order import Order
 
@@ -104,7 +106,9 @@ def spec_of(
         raise o.OptionConflictError("--object-policies is about the file of --dense; give both")
     if dense and output is None:
         raise o.OptionConflictError("--dense writes a file for other programs; say where with --output FILE")
-    order = Order.outside(Settings.load(), key, profile, seed)
+    settings = Settings.load()
+    waiver = waiver_asked_for(Ledger.open(settings.ledger_url), settings, "parity", key, "cli")
+    order = Order.outside(settings, key, profile, seed)
     target = str(output.absolute()) if output else None
     planned = order.export(databases=[str(path) for path in paths], window=window, output=None if dense else target)
     return o.changed(
@@ -114,6 +118,7 @@ def spec_of(
             "split_ratio": split_ratio,
             "dense": target if dense else None,
             "object_policies": object_policies or None,
+            "waiver": None if waiver is None else waiver.id,
         },
     )
 

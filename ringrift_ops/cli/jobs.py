@@ -1,4 +1,4 @@
-"""``ringrift jobs``: what runs on this machine, its log, and its end."""
+"""``ringrift jobs``: what runs on this machine or on a host, its log, and its end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ringrift_ops.cli import options as o
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from ringrift_ops.hosts.jobs import JobStatus
-    from ringrift_ops.hosts.local import LocalJobs
+    from ringrift_ops.hosts.jobs import JobStatus, Transport
 
 _FOLLOW_SECONDS = 0.5
 
@@ -27,33 +26,34 @@ def jobs(
     logs: Annotated[bool, typer.Option("--logs", help="Print its log.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=1, help="With --logs: only the last so many lines.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="With --logs: go on until the job is over.")] = False,
+    host: Annotated[str | None, typer.Option("--host", help="A host of the inventory; else this machine.")] = None,
     kill: Annotated[bool, typer.Option("--kill", help="End it with all it started; it can be resumed.")] = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Show jobs on this machine, the log of one, or end one."""
+    """Show jobs on this machine or a host, the log of one, or end one."""
     from ringrift_ops.home import Home
     from ringrift_ops.hosts.jobs import JobState, NoSuchJobError
-    from ringrift_ops.hosts.local import LocalJobs
+    from ringrift_ops.stages.hosting import transport_to
 
-    local = LocalJobs(Home.find().jobs)
+    transport = transport_to(Home.find(), host)
     if job_id is None:
         if logs or kill:
             raise o.OptionConflictError("--logs and --kill need the id of a job; `ringrift jobs` lists them")
-        _show_all(local, as_json=as_json)
+        _show_all(transport, as_json=as_json)
         return
-    status = local.kill(job_id) if kill else local.poll(job_id)
+    status = transport.kill(job_id) if kill else transport.poll(job_id)
     if status.state is JobState.ABSENT:
-        raise NoSuchJobError(f"no job {job_id} in {local.root}; `ringrift jobs` lists them")
+        raise NoSuchJobError(f"no job {job_id} at {transport.place(job_id)}; `ringrift jobs` lists them")
     if logs:
-        _print_log(local, job_id, tail=tail, follow=follow)
+        _print_log(transport, job_id, tail=tail, follow=follow)
     elif as_json:
         print_json(status)
     else:
-        print_fields(status.model_dump(mode="json") | {"folder": str(local.folder(job_id))})
+        print_fields(status.model_dump(mode="json") | {"folder": transport.place(job_id)})
 
 
-def _show_all(local: LocalJobs, *, as_json: bool) -> None:
-    states = [local.poll(job_id) for job_id in local.all()]
+def _show_all(transport: Transport, *, as_json: bool) -> None:
+    states = [transport.poll(job_id) for job_id in transport.all()]
     if as_json:
         print_json(states)
         return
@@ -71,9 +71,9 @@ def _progress(status: JobStatus) -> str:
     return f"{beat.get('phase', '')} {beat.get('done', '')}{total} {beat.get('unit', '')}".strip()
 
 
-def _print_log(local: LocalJobs, job_id: str, *, tail: int | None, follow: bool) -> None:
+def _print_log(transport: Transport, job_id: str, *, tail: int | None, follow: bool) -> None:
     offset, text = 0, ""
-    while (part := local.log(job_id, offset)).text:
+    while (part := transport.log(job_id, offset)).text:
         offset = part.next_offset
         text = text + part.text if tail is None else "\n".join((text + part.text).rsplit("\n", tail + 1)[-tail - 1 :])
         if tail is None:
@@ -81,8 +81,8 @@ def _print_log(local: LocalJobs, job_id: str, *, tail: int | None, follow: bool)
             text = ""
     print(text, end="", flush=True)
     while follow:
-        over = local.poll(job_id).over  # asked before the last look, so nothing is missed
-        while (part := local.log(job_id, offset)).text:
+        over = transport.poll(job_id).over  # asked before the last look, so nothing is missed
+        while (part := transport.log(job_id, offset)).text:
             offset = part.next_offset
             print(part.text, end="", flush=True)
         if over:

@@ -13,7 +13,7 @@ from ringrift_ops.cli.output import print_json, print_table
 from ringrift_ops.errors import UsageError
 
 if TYPE_CHECKING:
-    from ringrift_ops.ledger import Artifact, Relative
+    from ringrift_ops.ledger import Artifact, Poison, Relative
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -69,21 +69,27 @@ def lineage(
     if as_json:
         print_json(found)
         return
-    print(_artifact_line(found.artifact))
+    bad = ledger.poisoned([found.artifact.sha, *(one.artifact.sha for one in found.ancestors + found.descendants)])
+    print(_artifact_line(found.artifact, bad))
     for title, relatives in (("made from", found.ancestors), ("led to", found.descendants)):
         print(f"\n{title}:" if relatives else f"\n{title}: nothing on record")
         for relative in relatives:
-            print(_relative_line(relative))
+            print(_relative_line(relative, bad))
 
 
-def _artifact_line(artifact: Artifact) -> str:
+def _artifact_line(artifact: Artifact, bad: dict[str, Poison]) -> str:
     generation = "" if artifact.generation is None else f" of generation {artifact.generation}"
     what = f"{artifact.kind}{generation}, {artifact.config}"
-    return f"{artifact.sha[:12]}  {what}, {artifact.bytes:,} bytes, {artifact.path}"
+    waived = "".join(
+        f", WAIVED {one['kind']} ({one['actor']}: {one['reason']})" for one in artifact.meta.get("waivers", [])
+    )
+    poison = bad.get(artifact.sha)
+    backed_out = "" if poison is None else f", BACKED OUT ({poison.actor}: {poison.reason})"
+    return f"{artifact.sha[:12]}  {what}, {artifact.bytes:,} bytes, {artifact.path}{waived}{backed_out}"
 
 
-def _relative_line(relative: Relative) -> str:
-    return f"{'  ' * relative.depth}{relative.role}  {_artifact_line(relative.artifact)}"
+def _relative_line(relative: Relative, bad: dict[str, Poison]) -> str:
+    return f"{'  ' * relative.depth}{relative.role}  {_artifact_line(relative.artifact, bad)}"
 
 
 def events(
@@ -97,13 +103,17 @@ def events(
     as_json: o.AsJson = False,
 ) -> None:
     """Show recorded events, oldest first."""
+    from ringrift_ops.home import Home
     from ringrift_ops.ledger import EventType, Ledger
+    from ringrift_ops.operations.logs import write_logs
     from ringrift_ops.settings import config_named
 
     for name in types or []:
         if name not in set(EventType):
             raise UnknownEventTypeError(f"unknown event type {name!r}; valid: {', '.join(EventType)}")
-    found = Ledger.open().events(
+    ledger = Ledger.open()
+    write_logs(Home.find(), ledger)
+    found = ledger.events(
         types=types or (),
         config=None if config is None else config_named(config).key,
         generation=generation,

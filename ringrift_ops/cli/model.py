@@ -9,13 +9,17 @@ import typer
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.cli.output import print_fields, print_json, print_table
-from ringrift_ops.errors import InfrastructureError, UsageError
+from ringrift_ops.errors import ExitCode, InfrastructureError, NoDataError, UsageError
 
 _PTH = "pth"
 
 
 class LinksDisagreeError(InfrastructureError):
     """A link in ``models/`` does not lead to the net in force."""
+
+
+class NoNetError(NoDataError):
+    """A config without a canonical net."""
 
 
 class NotWeightsError(UsageError):
@@ -32,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("links")(links)
     group.command("convert")(convert)
+    group.command("availability")(availability)
     app.add_typer(group, name="model")
 
 
@@ -53,11 +58,15 @@ def show(
     key = header.get("config", model)
     evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []
     canonical = ledger.canonical(key) if key in CONFIGS else None
+    known = (
+        [one for one in ledger.artifacts(config=key, kind="weights") if one.sha == net.sha] if key in CONFIGS else []
+    )
     shown: dict[str, Any] = {
         "sha256": net.sha,
         "path": str(net.path),
         "bytes": net.path.stat().st_size,
         "canonical": canonical is not None and canonical.sha == net.sha,
+        "waivers": known[0].meta.get("waivers", []) if known else [],
         **header,
         "tensors": tensors,
         "evaluations": [
@@ -69,6 +78,37 @@ def show(
         print_json(shown)
     else:
         print_fields(shown)
+
+
+def availability(
+    name: Annotated[str, typer.Argument(help="A config key.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until every node has it, or RINGRIFT_DISTRIBUTION_TIMEOUT is over.")
+    ] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show where a config's canonical net is: asked of every host and folder now, beside what the ledger knows."""
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.settings import config_named
+    from ringrift_ops.stages.delivering import check_model_availability, wait_for_model_distribution
+    from ringrift_ops.stages.specs import HOST_DESTINATION
+
+    canonical = Ledger.open().canonical(config_named(name).key)
+    if canonical is None:
+        raise NoNetError(f"{name} has no canonical net yet; nothing was distributed")
+    found = wait_for_model_distribution(name) if wait else check_model_availability(name)
+    known = {row.destination.removeprefix(HOST_DESTINATION): row for row in Ledger.open().deliveries(canonical.sha)}
+    rows = [
+        {"node": node, "available": there, "state": known[node].state if node in known else "pending",
+         "reason": known[node].error if node in known else None}
+        for node, there in found.items()
+    ]  # fmt: skip
+    if as_json:
+        print_json({"config": name, "sha256": canonical.sha, "nodes": rows})
+    else:
+        print_table(("node", "available", "state", "reason"), [list(row.values()) for row in rows])
+    if not all(found.values()):
+        raise typer.Exit(ExitCode.INFRASTRUCTURE)
 
 
 def read_header(path: Path) -> tuple[dict[str, str], list[str]]:

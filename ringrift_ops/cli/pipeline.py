@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,23 @@ from ringrift_ops.cli import options as o
 from ringrift_ops.stages.specs import Stage
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and where.")]
+State = Annotated[
+    Path | None, typer.Option("--state", help="Write the state to this file afterwards; else to pipeline_state.json.")
+]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """Options that stood before the phase, where the runbooks put them."""
+
+    state: Path | None
+    dry_run: bool
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the group."""
-    group = typer.Typer(help="Phases of the pipeline by the runbooks' names.", no_args_is_help=True)
+    group = typer.Typer(no_args_is_help=True)
+    group.callback()(pipeline)
     group.command("status")(status)
     phases = typer.Typer(help="Run one phase.", no_args_is_help=True)
     phases.command("canonical_selfplay")(canonical_selfplay)
@@ -25,22 +38,26 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="pipeline")
 
 
+def pipeline(context: typer.Context, state: State = None, dry_run: DryRun = False) -> None:
+    """Phases of the pipeline by the runbooks' names; these options may stand before the phase or after it."""
+    context.obj = _Before(state, dry_run)
+
+
 def status(
+    context: typer.Context,
     config: o.Config = None,
-    state: Annotated[
-        Path | None, typer.Option("--state", help="Also write the state to this file; else to pipeline_state.json.")
-    ] = None,
+    state: State = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Show where the pipeline stands: phase, status, games, workers."""
     from ringrift_ops.cli.output import print_fields, print_json
-    from ringrift_ops.home import Home
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.settings import config_named
 
-    ledger = Ledger.open()
-    found = ledger.pipeline_state(None if config is None else config_named(config).key)
-    ledger.write_pipeline_state(state or Home.find().pipeline_state)
+    before: _Before = context.obj
+    found = Ledger.open().pipeline_state(None if config is None else config_named(config).key)
+    if not before.dry_run:
+        _write_state(state or before.state)
     if as_json:
         print_json(found)
     else:
@@ -57,6 +74,7 @@ def canonical_selfplay(
     max_moves: Annotated[int | None, typer.Option("--max-moves", help="Cap per game; else the config's.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
+    state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -65,7 +83,7 @@ def canonical_selfplay(
 
     key = o.config_of(config, board or (None if config else "square8"), players)
     spec = selfplay.spec_of(key, profile=profile, seed=o.seed_of(seed), output=output, games=games, max_moves=max_moves)
-    _run(context, Stage.SELFPLAY, spec, dry_run=dry_run, as_json=as_json)
+    _run(context, Stage.SELFPLAY, spec, state, dry_run=dry_run, as_json=as_json)
 
 
 def parity_validation(
@@ -80,6 +98,7 @@ def parity_validation(
     fail_threshold: Annotated[float | None, typer.Option("--fail-threshold", help="0 for canonical data.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
+    state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -94,7 +113,7 @@ def parity_validation(
     spec = parity.spec_of(
         databases, config=key, profile=profile, seed=o.seed_of(seed), sample=sample, fail_threshold=fail_threshold
     )
-    _run(context, Stage.PARITY, spec, dry_run=dry_run, as_json=as_json)
+    _run(context, Stage.PARITY, spec, state, dry_run=dry_run, as_json=as_json)
 
 
 def npz_export(
@@ -111,6 +130,7 @@ def npz_export(
     max_samples: Annotated[int | None, typer.Option("--max-samples", help="Uniformly over games.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
+    state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -132,20 +152,36 @@ def npz_export(
         seed=o.seed_of(seed),
         max_samples=max_samples,
     )
-    _run(context, Stage.EXPORT, spec, dry_run=dry_run, as_json=as_json)
+    _run(context, Stage.EXPORT, spec, state, dry_run=dry_run, as_json=as_json)
 
 
-def _run(context: typer.Context, stage: Stage, spec: object, *, dry_run: bool, as_json: bool) -> None:
+def _run(
+    context: typer.Context, stage: Stage, spec: object, state: Path | None, *, dry_run: bool, as_json: bool
+) -> None:
     from ringrift_ops.cli.output import print_fields, print_json
     from ringrift_ops.cli.running import run_stage
     from ringrift_ops.stages.specs import StageSpec
 
     assert isinstance(spec, StageSpec)
-    if dry_run:
+    before: _Before = context.obj
+    if dry_run or before.dry_run:
         planned = {"stage": stage.value, "host": "this machine", "spec": spec.model_dump(mode="json")}
         if as_json:
             print_json(planned)
         else:
             print_fields({"stage": stage.value, "host": "this machine"} | spec.model_dump(mode="json"))
         return
-    run_stage(context, stage, o.Doors(None, None, None, as_json), lambda: spec)
+    _write_state(state or before.state)  # a place that cannot be written is told before the work
+    try:
+        run_stage(context, stage, o.Doors(None, None, None, as_json), lambda: spec)
+    except typer.Exit:  # the stage has its result, whatever that says
+        _write_state(state or before.state)
+        raise
+
+
+def _write_state(path: Path | None) -> None:
+    """Write the view of the ledger to ``path``, else where the home keeps it."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+
+    Ledger.open().write_pipeline_state(path or Home.find().pipeline_state)

@@ -31,9 +31,10 @@ def reference() -> str:
 
 
 def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every command that does something, with the words that call it, in the order of the help."""
+    """Yield every command that does something or takes options, with the words that call it, in the help's order."""
     children = getattr(command, "commands", {})
-    if not children or getattr(command, "invoke_without_command", False):
+    acts = not children or getattr(command, "invoke_without_command", False)
+    if acts or any(not _generic(one) for one in command.params):
         yield path, command
     for name, child in children.items():
         yield from _commands(f"{path} {name}", child)

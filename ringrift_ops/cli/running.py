@@ -40,16 +40,45 @@ def run_stage(context: typer.Context, stage: Stage, doors: Doors, spec_of: Calla
         else:
             spec = spec_of()
         result = run_spec(stage, spec, doors)
+        _write_logs()
         if doors.result is not None:
             atomic_write(doors.result, result.model_dump_json(indent=1).encode() + b"\n")
     show_result(result, as_json=doors.as_json)
+    if (why := why_not(result)) is not None:
+        print(f"ringrift: {why}", file=sys.stderr)
     raise typer.Exit(exit_code_of(result))
+
+
+def _preflight(spec: specs.TrainSpec) -> None:
+    """Check a training before it begins, in its own process on its own host; raises the failed check with its fix."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations.preflight import preflight, require
+    from ringrift_ops.settings import Settings
+    from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger
+
+    home = Home.find()
+    profile = None
+    if spec.generation is not None and not ledger_is_elsewhere():
+        profile = open_ledger(home).generation(spec.generation).profile
+    require(preflight(home, spec, Settings.load(home).profile(spec.config, profile)))
+
+
+def _write_logs() -> None:
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations.logs import write_logs
+    from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger
+
+    if not ledger_is_elsewhere():
+        home = Home.find()
+        write_logs(home, open_ledger(home))
 
 
 def run_spec(stage: Stage, spec: StageSpec, doors: Doors) -> BaseModel:
     """Return the result of ``stage`` on ``spec``, its progress shown and written on the way."""
     if doors.verbose:
         print(f"{stage} {spec.model_dump_json(indent=1)}", file=sys.stderr)
+    if isinstance(spec, specs.TrainSpec):
+        _preflight(spec)
     run: Callable[[StageSpec, Report], BaseModel] = importlib.import_module(f"ringrift_ops.stages.{stage.value}").run
     with ExitStack() as stack:
         reports: list[Report] = [stack.enter_context(shown())]
@@ -88,9 +117,24 @@ def exit_code_of(result: BaseModel) -> ExitCode:
             | specs.PromoteResult(promoted=False)
         ):
             return ExitCode.GATE_SAID_NO
-        case specs.DistributeResult(deliveries=deliveries) if not all(one.verified for one in deliveries):
+        case specs.DistributeResult(deliveries=deliveries) if any(one.lost for one in deliveries):
             return ExitCode.INFRASTRUCTURE
     return ExitCode.DONE
+
+
+def why_not(result: BaseModel) -> str | None:
+    """Return one line for a result that is there and yet not what was hoped for; None for all others."""
+    match result:
+        case specs.ParityResult(passed=False, failures=failures, failed=failed, checked=checked):
+            see = f"; `ringrift parity diff {failures[0].bundle}` shows the first" if failures else ""
+            return f"Parity validation failed: {failed} games failed parity check, {checked} were checked{see}"
+        case specs.GauntletResult(verdict=Verdict.FAIL | Verdict.NO_EVIDENCE as verdict, reason=reason):
+            return f"{verdict}: {reason}"
+        case specs.PromoteResult(promoted=False, reason=reason):
+            return f"not promoted: {reason}"
+        case specs.DistributeResult(deliveries=deliveries) if lost := [one for one in deliveries if not one.verified]:
+            return "not delivered to " + "; ".join(f"{one.destination}: {one.error}" for one in lost)
+    return None
 
 
 def show_result(result: BaseModel, *, as_json: bool) -> None:

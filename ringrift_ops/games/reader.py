@@ -133,6 +133,7 @@ class GameDatabase:
     def __init__(self, path: Path, config: str | None = None) -> None:
         self.path = path
         self.config = config
+        self.parity_waived = False  # True: `passed_only` leaves out only what somebody excluded (R14)
         self._where = "1"
         self._parameters: tuple[str | int, ...] = ()
         if config is not None:
@@ -225,7 +226,8 @@ class GameDatabase:
     def _selection(self, passed_only: bool) -> str:
         if not passed_only:
             return _COMPLETE
-        return f"{_COMPLETE} AND parity_status = 'passed' AND coalesce({self._excluded}, 0) = 0"
+        passed = "1" if self.parity_waived else "parity_status = 'passed'"
+        return f"{_COMPLETE} AND {passed} AND coalesce({self._excluded}, 0) = 0"
 
     def _pages(self, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
         last = ""

@@ -3,6 +3,7 @@
 job.json         the command, its environment, time limit and the number of the attempt
 spec.json        what the stage is asked              result.json      what it answers
 heartbeat.jsonl  its progress                         log.txt          all it prints, of every attempt
+effects.jsonl    what the ledger is to be told, when the job runs where the ledger is not
 pid              the runner: pid, start mark, boot    exit_code        how the last attempt ended
 submit.lock      held while a submission decides      run.lock         held by the living runner
 """
@@ -76,6 +77,10 @@ class JobFolder:
     @property
     def heartbeat(self) -> Path:
         return self.path / "heartbeat.jsonl"
+
+    @property
+    def effects(self) -> Path:
+        return self.path / "effects.jsonl"
 
     @property
     def log(self) -> Path:

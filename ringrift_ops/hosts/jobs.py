@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -24,6 +23,9 @@ from ringrift_ops.errors import (
     RingRiftError,
     UsageError,
 )
+
+EFFECTS_VARIABLE = "RINGRIFT_EFFECTS"
+"""Names the file that a stage writes its effects on the ledger into, where it runs on a host without the ledger."""
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 
@@ -62,6 +64,11 @@ class JobMisusedError(UsageError):
 
 class JobWithoutDataError(NoDataError):
     """The job ended with exit code 3: there was nothing to work on."""
+
+    @property
+    def said(self) -> str:
+        """The stage's own words."""
+        return str(self).partition("exited with code 3: ")[2] or str(self)
 
 
 class JobFailedError(InfrastructureError):
@@ -170,6 +177,7 @@ class JobStatus(BaseModel):
     raw_code: int | None = Field(description="as a shell would show it; None unless ended")
     reason: str = Field(description="how it ended, or why it counts as dead; empty while it runs")
     started: str | None = Field(description="of the present attempt, ISO in UTC")
+    age: float | None = Field(default=None, description="of the present attempt, by the clock of its own machine")
     ended: str | None
     heartbeat: dict[str, Any] | None = Field(description="last whole line of the heartbeat file")
     heartbeat_age: float | None = Field(description="since the heartbeat file grew; None without one")
@@ -214,7 +222,7 @@ def error_of(status: JobStatus, message: str) -> RingRiftError:
 
 
 class Transport(Protocol):
-    """What every way of running jobs offers: this machine now, SSH hosts by the same words."""
+    """What every way of running jobs offers: this machine (``local``), and SSH hosts by the same words (``remote``)."""
 
     def submit_or_adopt(self, job: Job) -> Submitted:
         """Make sure that the work is under way or done."""
@@ -236,6 +244,26 @@ class Transport(Protocol):
         """Return the result of a job that is over, a gate's no included, or raise what it ended with."""
         ...
 
-    def folder(self, job_id: str) -> Path:
-        """Return where the job's files are, on the host that runs it."""
+    def spec(self, job_id: str) -> dict[str, Any] | None:
+        """Return what the job was asked, None when it is absent."""
+        ...
+
+    def effects(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what the job's last attempt has for the ledger; empty where it has told the ledger itself."""
+        ...
+
+    def forget(self, job_id: str) -> None:
+        """End the job if it runs, and remove its folder."""
+        ...
+
+    def set_aside(self, job_id: str, reason: str) -> None:
+        """End the job if it runs, and keep its folder where no submission finds it, with the reason."""
+        ...
+
+    def all(self) -> list[str]:
+        """Return the ids of all jobs, sorted."""
+        ...
+
+    def place(self, job_id: str) -> str:
+        """Return where the job's files are, for messages."""
         ...

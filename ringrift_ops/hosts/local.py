@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.hosts.folder import (
@@ -43,9 +42,12 @@ from ringrift_ops.hosts.jobs import (
     error_of,
     same_work,
 )
-from ringrift_ops.hosts.processes import end_processes, job_processes, send
+from ringrift_ops.hosts.processes import boot_id, end_processes, job_processes, send
 from ringrift_ops.hosts.runner import ALREADY_MINDED
 from ringrift_ops.store import WriteError
+
+REFUSED = "_refused"
+"""Folder beside the jobs with what came too late to count; nobody's job has that name (F24)."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60.0
@@ -94,6 +96,7 @@ class LocalJobs:
         """Start an attempt; the caller holds the submission lock."""
         folder.exit_code.unlink(missing_ok=True)
         folder.result.unlink(missing_ok=True)
+        folder.effects.unlink(missing_ok=True)
         write_json(folder.spec, job.spec)
         record = job.model_dump(mode="json", exclude={"spec"}) | {"attempt": attempt}
         write_json(folder.job, record)
@@ -151,11 +154,12 @@ class LocalJobs:
                 if not free:
                     return _seen(folder, job_id, JobState.RUNNING, attempt=attempt)
             return self._status(folder, job_id, submitting=True)
-        why = (
-            "its submitter ended before the job began"
-            if runner is None or runner.attempt != attempt
-            else f"process {runner.process.pid} is gone and wrote no exit code"
-        )
+        if runner is None or runner.attempt != attempt:
+            why = "its submitter ended before the job began"
+        elif runner.process.boot_id != boot_id():
+            why = "its machine was rebooted while it ran"
+        else:
+            why = f"process {runner.process.pid} is gone and wrote no exit code"
         return _seen(
             folder, job_id, JobState.DEAD, attempt=attempt, reason=why, started=runner.since if runner else None
         )
@@ -240,6 +244,44 @@ class LocalJobs:
         whole = _whole_characters(part)
         return LogPart(text=whole.decode("utf-8", "replace"), offset=offset, next_offset=offset + len(whole))
 
+    def spec(self, job_id: str) -> dict[str, Any] | None:
+        """Return what the job was asked, None when it is absent. Raises :class:`DamagedJobFolderError`."""
+        return read_json(JobFolder(self.folder(job_id)).spec)
+
+    def effects(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what the last attempt has for the ledger. Raises :class:`DamagedJobFolderError`."""
+        path = JobFolder(self.folder(job_id)).effects
+        try:
+            return [json.loads(line) for line in path.read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise DamagedJobFolderError(f"cannot read {path}: {error}; submit the job again") from error
+
+    def forget(self, job_id: str) -> None:
+        """End the job if it runs, and remove its folder."""
+        if self.poll(job_id).state is not JobState.ABSENT:
+            self.kill(job_id)
+        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+
+    def set_aside(self, job_id: str, reason: str) -> None:
+        """End the job if it runs, and keep its folder in ``_refused`` with ``reason``; an absent job is none."""
+        if self.poll(job_id).state is JobState.ABSENT:
+            return
+        self.kill(job_id)
+        now = datetime.now(UTC)
+        kept = self.root.absolute() / REFUSED / f"{job_id}-{now:%Y%m%dT%H%M%S%f}"
+        kept.parent.mkdir(exist_ok=True)
+        try:
+            self.folder(job_id).rename(kept)
+        except FileNotFoundError:  # somebody else was faster
+            return
+        write_json(kept / "reason.json", {"reason": reason, "at": now.isoformat(timespec="milliseconds")})
+
+    def place(self, job_id: str) -> str:
+        """Return the job's folder, for messages."""
+        return str(self.folder(job_id))
+
     def wait(self, job_id: str, timeout_seconds: float) -> JobStatus:
         """Return how the job stands once it is over or the time is up."""
         deadline = time.monotonic() + timeout_seconds
@@ -296,11 +338,13 @@ def _seen(
 ) -> JobStatus:
     heartbeat, age = _heartbeat(folder.heartbeat)
     try:
+        begun = None if started is None else datetime.fromisoformat(started)
         return JobStatus(
             job_id=job_id, state=state, attempt=attempt, pid=pid, raw_code=raw_code, reason=reason,
             started=started, ended=ended, heartbeat=heartbeat, heartbeat_age=age,
+            age=None if begun is None else max(0.0, (datetime.now(UTC) - begun).total_seconds()),
         )  # fmt: skip
-    except ValidationError as error:
+    except ValueError as error:
         raise DamagedJobFolderError(f"{folder.path} does not describe a job: {error}") from error
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ringrift_ops.errors import UsageError
-from ringrift_ops.ledger import leases, schema
+from ringrift_ops.ledger import leases, poison, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import ArtifactConflictError, UnknownArtifactError
 from ringrift_ops.ledger.records import Artifact, Kind, Lineage, Relative, WindowBatch
@@ -91,6 +91,9 @@ class Artifacts(Connected):
             links = [{"child": sha, "parent": parent, "role": role} for parent, role in dict.fromkeys(parents)]
             if links:
                 connection.execute(sa.insert(schema.artifact_parents), links)
+            poison.inherit(connection, sha, [parent for parent, _ in parents])
+            if artifact.kind == "weights":
+                _mark_trained(connection, sha)
             return artifact
 
     def artifact(self, sha: Sha256) -> Artifact:
@@ -111,14 +114,21 @@ class Artifacts(Connected):
         return Artifact(**rows[0]._asdict())
 
     def artifacts(
-        self, *, config: str | None = None, kind: Kind | None = None, generation: int | None = None
+        self,
+        *,
+        config: str | None = None,
+        kind: Kind | None = None,
+        generation: int | None = None,
+        clean: bool = False,
     ) -> list[Artifact]:
-        """Return artifacts, newest first."""
+        """Return artifacts, newest first; with ``clean`` without those that were backed out."""
         table = schema.artifacts
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.sha)
         for column, value in ((table.c.config, config), (table.c.kind, kind), (table.c.generation, generation)):
             if value is not None:
                 query = query.where(column == value)
+        if clean:
+            query = query.where(table.c.sha.not_in(sa.select(schema.poisoned.c.sha)))
         with self._reading() as connection:
             return [Artifact(**row._asdict()) for row in connection.execute(query)]
 
@@ -155,26 +165,31 @@ class Artifacts(Connected):
         Raises :class:`UnknownArtifactError`, :class:`StaleTokenError`.
         """
         table = schema.parity_verdicts
-        values = {
-            "report": report, "passed": passed, "checked": checked, "failed": failed, "recorded_at": now or utc_now(),
-        }  # fmt: skip
         with self._writing() as connection:
             games = required(connection, batch)
             leases.check_effect(connection, games.config, generation, token)
+            values = {
+                "report": report, "passed": passed, "checked": checked, "failed": failed,
+                "recorded_at": now or utc_now(), "config": games.config, "games": games.meta["games"] - failed,
+                "rows": games.meta["moves"], "trained": _is_trained(connection, batch),
+                "poisoned": bool(poison.find(connection, [batch])),
+            }  # fmt: skip
             if connection.execute(sa.update(table).where(table.c.batch == batch).values(**values)).rowcount == 0:
                 connection.execute(sa.insert(table).values(batch=batch, **values))
 
     def games_in_window(self, config: str, rows: int | None = None) -> list[WindowBatch]:
-        """Return the batches of a config whose parity passed, newest first, whoever made them.
+        """Return the batches of a config whose parity passed and that were not backed out, newest first.
 
         With ``rows``: only as many as hold the newest so many rows. ``ProfileRow.window`` says how
         many rows a training should see.
         """
         made, verdict = schema.artifacts, schema.parity_verdicts
+        columns = (made.c.sha, made.c.path, verdict.c.games, verdict.c.rows, made.c.generation, made.c.created_at)
         query = (
-            sa.select(made, verdict.c.failed)
+            sa.select(*columns)
             .join(verdict, verdict.c.batch == made.c.sha)
             .where(made.c.config == config_named(config).key, made.c.kind == "games", verdict.c.passed)
+            .where(verdict.c.poisoned.is_(False))
             .order_by(made.c.created_at.desc(), made.c.sha)
         )
         window: list[WindowBatch] = []
@@ -183,36 +198,45 @@ class Artifacts(Connected):
             for row in connection.execute(query):
                 if rows is not None and seen >= rows:
                     break
-                window.append(
-                    WindowBatch(
-                        sha=row.sha,
-                        path=row.path,
-                        games=row.meta["games"] - row.failed,
-                        rows=row.meta["moves"],
-                        generation=row.generation,
-                        created_at=row.created_at,
-                    )
-                )
+                window.append(WindowBatch(**row._asdict()))
                 seen += window[-1].rows
         return window
 
+    def usable_rows(self, config: str) -> int:
+        """Return the rows of all batches whose parity passed: what a window is cut from."""
+        return self._passed_rows(config)
+
     def new_rows(self, config: str) -> int:
         """Return the rows of passed batches that no trained dataset contains: what fills the train bucket."""
-        return sum(batch.rows for batch in self._untrained(config))
+        return self._passed_rows(config, schema.parity_verdicts.c.trained.is_(False))
 
-    def _untrained(self, config: str) -> list[WindowBatch]:
-        links = schema.artifact_parents.alias()
-        trained = schema.artifact_parents.alias()
-        net = schema.artifacts.alias()
-        query = (
-            sa.select(links.c.parent)
-            .join(trained, trained.c.parent == links.c.child)
-            .join(net, net.c.sha == trained.c.child)
-            .where(net.c.kind == "weights", net.c.config == config)
+    def _passed_rows(self, config: str, *more: sa.ColumnElement[bool]) -> int:
+        table = schema.parity_verdicts
+        query = sa.select(sa.func.coalesce(sa.func.sum(table.c.rows), 0)).where(
+            table.c.config == config_named(config).key, table.c.passed, table.c.poisoned.is_(False), *more
         )
         with self._reading() as connection:
-            used = {row.parent for row in connection.execute(query)}
-        return [batch for batch in self.games_in_window(config) if batch.sha not in used]
+            return int(connection.execute(query).scalar_one())
+
+
+def _mark_trained(connection: Connection, net: Sha256) -> None:
+    """Note that the batches of a net's datasets were trained on."""
+    datasets = sa.select(schema.artifact_parents.c.parent).where(schema.artifact_parents.c.child == net)
+    batches = sa.select(schema.artifact_parents.c.parent).where(schema.artifact_parents.c.child.in_(datasets))
+    table = schema.parity_verdicts
+    connection.execute(sa.update(table).where(table.c.batch.in_(batches)).values(trained=True))
+
+
+def _is_trained(connection: Connection, batch: Sha256) -> bool:
+    of_batch, of_dataset, net = schema.artifact_parents.alias(), schema.artifact_parents.alias(), schema.artifacts
+    query = (
+        sa.select(net.c.sha)
+        .join(of_dataset, of_dataset.c.child == net.c.sha)
+        .join(of_batch, of_batch.c.child == of_dataset.c.parent)
+        .where(of_batch.c.parent == batch, net.c.kind == "weights")
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def _walk(connection: Connection, sha: Sha256, here: sa.Column[Any], there: sa.Column[Any]) -> list[Relative]:

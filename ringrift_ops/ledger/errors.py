@@ -64,3 +64,7 @@ class CanonicalMovedError(GateError):
 
 class NoEvidenceForPromotionError(GateError):
     """A promotion without a PASS of that net against the canonical it would replace."""
+
+
+class PoisonedArtifactError(GateError):
+    """What was backed out, or made from it, is to be used."""

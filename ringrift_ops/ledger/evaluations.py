@@ -15,14 +15,15 @@ from ringrift_ops.ledger.records import Evaluation, GamePair
 from ringrift_ops.stages.specs import Sha256, Verdict
 
 
-def _evaluation(row: sa.Row[Any]) -> Evaluation:
+def evaluation_from(row: sa.Row[Any]) -> Evaluation:
+    """Return a row of the table as an evaluation."""
     return Evaluation(**(row._asdict() | {"verdict": Verdict(row.verdict)}))
 
 
 def find(connection: Connection, evaluation: int) -> Evaluation | None:
     """Return an evaluation by id, None when there is none."""
     row = connection.execute(sa.select(schema.evaluations).where(schema.evaluations.c.id == evaluation)).first()
-    return None if row is None else _evaluation(row)
+    return None if row is None else evaluation_from(row)
 
 
 class Evaluations(Connected):
@@ -53,7 +54,7 @@ class Evaluations(Connected):
         with self._writing() as connection:
             row = connection.execute(sa.select(table).where(table.c.report == report)).first()
             if row is not None:
-                return _evaluation(row)
+                return evaluation_from(row)
             leases.check_effect(connection, config, generation, token)
             artifacts.required(connection, candidate)
             values: dict[str, Any] = {
@@ -87,14 +88,14 @@ class Evaluations(Connected):
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:
-            return [_evaluation(row) for row in connection.execute(query)]
+            return [evaluation_from(row) for row in connection.execute(query)]
 
     def evaluation_of(self, report: Sha256) -> Evaluation | None:
         """Return the evaluation whose report that is."""
         table = schema.evaluations
         with self._reading() as connection:
             row = connection.execute(sa.select(table).where(table.c.report == report)).first()
-            return None if row is None else _evaluation(row)
+            return None if row is None else evaluation_from(row)
 
     def game_pairs(self, evaluation: int, opponent: str | None = None) -> list[GamePair]:
         """Return the game pairs of an evaluation, by opponent and opening."""

@@ -18,25 +18,35 @@ from ringrift_ops.errors import UsageError
 from ringrift_ops.ledger import schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.records import Event
-from ringrift_ops.stages.specs import Sha256, Verdict
+from ringrift_ops.stages.specs import Sha256, Stage, Verdict
 
 
 class EventType(StrEnum):
     """Every event there is."""
 
     SELFPLAY_COMPLETED = "SELFPLAY_COMPLETED"
+    SELFPLAY_FAILED = "SELFPLAY_FAILED"
     PARITY_VALIDATION_COMPLETED = "PARITY_VALIDATION_COMPLETED"
+    PARITY_VALIDATION_FAILED = "PARITY_VALIDATION_FAILED"
     EXPORT_COMPLETED = "EXPORT_COMPLETED"
+    EXPORT_FAILED = "EXPORT_FAILED"
     TRAINING_STARTED = "TRAINING_STARTED"
     TRAINING_COMPLETED = "TRAINING_COMPLETED"
     TRAINING_FAILED = "TRAINING_FAILED"
+    EVALUATION_STARTED = "EVALUATION_STARTED"
     EVALUATION_COMPLETED = "EVALUATION_COMPLETED"
+    EVALUATION_FAILED = "EVALUATION_FAILED"
     MODEL_PROMOTED = "MODEL_PROMOTED"
     MODEL_PROMOTION_FAILED = "MODEL_PROMOTION_FAILED"
+    PROMOTION_FAILED = "PROMOTION_FAILED"
+    """The promotion itself broke; MODEL_PROMOTION_FAILED is the gate's no."""
     MODEL_DISTRIBUTED = "MODEL_DISTRIBUTED"
+    DISTRIBUTION_FAILED = "DISTRIBUTION_FAILED"
     LEASE_GRANTED = "LEASE_GRANTED"
     LEASE_RELEASED = "LEASE_RELEASED"
     LEASE_FORCED = "LEASE_FORCED"
+    BREAKER_OPENED = "BREAKER_OPENED"
+    BREAKER_CLOSED = "BREAKER_CLOSED"
     GENERATION_STARTED = "GENERATION_STARTED"
     GENERATION_FINISHED = "GENERATION_FINISHED"
 
@@ -89,10 +99,45 @@ class TrainingCompleted(Payload):
     validation_loss: float
 
 
-class TrainingFailed(Payload):
+class StageFailed(Payload):
     job_id: str
     attempt: int
     error: str
+
+
+class SelfplayFailed(StageFailed):
+    pass
+
+
+class ParityValidationFailed(StageFailed):
+    pass
+
+
+class ExportFailed(StageFailed):
+    pass
+
+
+class TrainingFailed(StageFailed):
+    pass
+
+
+class EvaluationStarted(Payload):
+    job_id: str
+    attempt: int
+    candidate: Sha256
+    previous: Sha256 | None
+
+
+class EvaluationFailed(StageFailed):
+    pass
+
+
+class PromotionFailed(StageFailed):
+    pass
+
+
+class DistributionFailed(StageFailed):
+    pass
 
 
 class EvaluationCompleted(Payload):
@@ -147,6 +192,18 @@ class LeaseForced(Payload):
     actor: str
 
 
+class BreakerOpened(Payload):
+    action: str
+    failures: int
+    reason: str
+
+
+class BreakerClosed(Payload):
+    action: str
+    failures: int
+    reason: str
+
+
 class GenerationStarted(Payload):
     key: str
     number: int
@@ -161,21 +218,41 @@ class GenerationFinished(Payload):
 
 SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.SELFPLAY_COMPLETED: SelfplayCompleted,
+    EventType.SELFPLAY_FAILED: SelfplayFailed,
     EventType.PARITY_VALIDATION_COMPLETED: ParityValidationCompleted,
+    EventType.PARITY_VALIDATION_FAILED: ParityValidationFailed,
     EventType.EXPORT_COMPLETED: ExportCompleted,
+    EventType.EXPORT_FAILED: ExportFailed,
     EventType.TRAINING_STARTED: TrainingStarted,
     EventType.TRAINING_COMPLETED: TrainingCompleted,
     EventType.TRAINING_FAILED: TrainingFailed,
+    EventType.EVALUATION_STARTED: EvaluationStarted,
     EventType.EVALUATION_COMPLETED: EvaluationCompleted,
+    EventType.EVALUATION_FAILED: EvaluationFailed,
     EventType.MODEL_PROMOTED: ModelPromoted,
     EventType.MODEL_PROMOTION_FAILED: ModelPromotionFailed,
+    EventType.PROMOTION_FAILED: PromotionFailed,
     EventType.MODEL_DISTRIBUTED: ModelDistributed,
+    EventType.DISTRIBUTION_FAILED: DistributionFailed,
     EventType.LEASE_GRANTED: LeaseGranted,
     EventType.LEASE_RELEASED: LeaseReleased,
     EventType.LEASE_FORCED: LeaseForced,
+    EventType.BREAKER_OPENED: BreakerOpened,
+    EventType.BREAKER_CLOSED: BreakerClosed,
     EventType.GENERATION_STARTED: GenerationStarted,
     EventType.GENERATION_FINISHED: GenerationFinished,
 }
+
+FAILURES: dict[Stage, EventType] = {
+    Stage.SELFPLAY: EventType.SELFPLAY_FAILED,
+    Stage.PARITY: EventType.PARITY_VALIDATION_FAILED,
+    Stage.EXPORT: EventType.EXPORT_FAILED,
+    Stage.TRAIN: EventType.TRAINING_FAILED,
+    Stage.GAUNTLET: EventType.EVALUATION_FAILED,
+    Stage.PROMOTE: EventType.PROMOTION_FAILED,
+    Stage.DISTRIBUTE: EventType.DISTRIBUTION_FAILED,
+}
+"""What is recorded when an attempt at a stage fails."""
 
 
 def validated(event: EventType | str, payload: Payload | Mapping[str, object]) -> tuple[EventType, dict[str, Any]]:
@@ -246,9 +323,13 @@ class Events(Connected):
         config: str | None = None,
         generation: int | None = None,
         since: datetime | None = None,
+        after: int | None = None,
         limit: int | None = None,
     ) -> list[Event]:
-        """Return the events that match, oldest first; with ``limit`` the newest so many of them."""
+        """Return the events that match, oldest first; with ``limit`` the newest so many of them.
+
+        ``after``: only those with a larger id.
+        """
         table = schema.events
         query = _select().order_by(table.c.id.desc())
         if types:
@@ -259,6 +340,8 @@ class Events(Connected):
             query = query.where(table.c.generation == generation)
         if since is not None:
             query = query.where(table.c.at >= since)
+        if after is not None:
+            query = query.where(table.c.id > after)
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:

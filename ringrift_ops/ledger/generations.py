@@ -8,18 +8,19 @@ granted it, and keeps both for good. A run that finds its row takes it up where 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ringrift_ops.ledger import events, leases, schema
+from ringrift_ops.ledger import events, hosts, leases, schema, waits
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import UnknownGenerationError
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import generation_lease
-from ringrift_ops.ledger.records import Generation, GenerationState, Lease, Outcome, StageRun
+from ringrift_ops.ledger.records import Condition, Generation, GenerationState, Lease, Outcome, Slot, StageRun
 from ringrift_ops.settings.names import config_named, profile_named, stage_named
 from ringrift_ops.settings.tables import LEASES
 
@@ -41,7 +42,8 @@ def derived_seed(seed: int, *parts: str | int) -> int:
     return seed_of("|".join(map(str, (seed, *parts))))
 
 
-def _generation(row: sa.Row[Any]) -> Generation:
+def generation_from(row: sa.Row[Any]) -> Generation:
+    """Return a row of the table as a generation."""
     fields = row._asdict()
     fields["state"] = GenerationState(fields["state"])
     fields["outcome"] = None if fields["outcome"] is None else Outcome(fields["outcome"])
@@ -53,7 +55,7 @@ def find(connection: Connection, generation: int) -> Generation:
     row = connection.execute(sa.select(schema.generations).where(schema.generations.c.id == generation)).first()
     if row is None:
         raise UnknownGenerationError(f"the ledger has no generation {generation}; `ringrift status` lists them")
-    return _generation(row)
+    return generation_from(row)
 
 
 def _update(connection: Connection, generation: int, **values: object) -> None:
@@ -82,7 +84,7 @@ class Generations(Connected):
         with self._writing() as connection:
             row = connection.execute(sa.select(table).where(table.c.key == key)).first()
             if row is not None:
-                return _generation(row)
+                return generation_from(row)
             number = connection.execute(
                 sa.insert(table)
                 .values(
@@ -154,6 +156,7 @@ class Generations(Connected):
                 finished_at=moment,
             )  # fmt: skip
             leases.release(connection, lease, moment)
+            waits.end(connection, found.id)
             events.record(
                 connection, EventType.GENERATION_FINISHED, found.config, found.id,
                 {"outcome": outcome.value, "reason": reason}, moment,
@@ -174,6 +177,7 @@ class Generations(Connected):
                 again = GenerationState.WITHDRAWN if found.outcome is None else GenerationState.FINISHED
                 why = reason if found.outcome is None else found.reason
                 _update(connection, found.id, state=again.value, reason=why)
+                waits.end(connection, found.id)
             return find(connection, generation_id)
 
     def generation(self, generation_id: int) -> Generation:
@@ -194,12 +198,12 @@ class Generations(Connected):
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:
-            return [_generation(row) for row in connection.execute(query)]
+            return [generation_from(row) for row in connection.execute(query)]
 
     def waiting_generations(self, config: str) -> list[Generation]:
         """Return those that wait for the config's lease, in the order in which they will be served."""
         with self._reading() as connection:
-            return [_generation(row) for row in connection.execute(_line(config))]
+            return [generation_from(row) for row in connection.execute(_line(config))]
 
     # --- stages ----------------------------------------------------------------------------------
 
@@ -212,11 +216,14 @@ class Generations(Connected):
         token: int,
         *,
         job_id: str | None = None,
+        slots: Sequence[Slot] = (),
+        leave: str | None = None,
         now: datetime | None = None,
     ) -> StageRun:
         """Note that a stage runs, and return its row; one that is done already stays done.
 
-        Raises :class:`StaleTokenError`.
+        With ``slots`` it gets a host, in the same transaction, and keeps it; ``leave``: the host it is to leave, if it
+        is still there. Raises :class:`StaleTokenError`, ``NoFreeHostError``.
         """
         name = stage_named(stage).value
         with self._writing() as connection:
@@ -228,6 +235,7 @@ class Generations(Connected):
             return _write_stage(
                 connection, generation_id, name, shard,
                 {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None,
+                 "host": hosts.choose(connection, found, slots, leave),
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
             )  # fmt: skip
 
@@ -293,6 +301,19 @@ class Generations(Connected):
             )
             return dropped.rowcount
 
+    def clear_unfinished_stages(self, config: str, stage: str | None = None) -> int:
+        """Drop the rows of a config's stages (of one stage) that failed or count as running; what is done stays.
+
+        Returns how many were dropped; events and artifacts stay.
+        """
+        table, of = schema.stage_runs, schema.generations
+        mine = sa.select(of.c.id).where(of.c.config == config_named(config).key)
+        query = sa.delete(table).where(table.c.generation.in_(mine), table.c.state != "done")
+        if stage is not None:
+            query = query.where(table.c.stage == stage_named(stage).value)
+        with self._writing() as connection:
+            return connection.execute(query).rowcount
+
     def stage_result(self, generation_id: int, stage: str, shard: int = 0) -> dict[str, Any] | None:
         """Return the result of a stage (of one shard), None when it is not done."""
         with self._reading() as connection:
@@ -323,6 +344,7 @@ def _wait(connection: Connection, wanted: Generation, now: datetime, *, keep_run
     if keep_running:
         return
     _update(connection, wanted.id, state=GenerationState.WAITING.value, seen_at=now)
+    waits.note(connection, wanted.id, wanted.config, Condition.LEASE, now)
 
 
 def _back_in_line(connection: Connection, generation: int) -> None:
@@ -358,6 +380,7 @@ def _grant(connection: Connection, wanted: Generation, holder: str, seconds: flo
             {"key": wanted.key, "number": number, "profile": wanted.profile, "parent": parent}, now,
         )  # fmt: skip
     _update(connection, wanted.id, **values)
+    waits.end(connection, wanted.id, Condition.LEASE)
     return lease
 
 

@@ -30,7 +30,8 @@ def generation_lease(config: str) -> str:
     return f"generation/{config}"
 
 
-def _config_of(name: str) -> str | None:
+def config_of(name: str) -> str | None:
+    """Return the config that a lease is about, None when it is about none."""
     return name.partition("/")[2] or None
 
 
@@ -63,7 +64,7 @@ def grant(
     else:
         connection.execute(sa.update(schema.leases).where(schema.leases.c.name == name).values(vars(lease)))
     events.record(
-        connection, EventType.LEASE_GRANTED, _config_of(name), generation,
+        connection, EventType.LEASE_GRANTED, config_of(name), generation,
         {"lease": name, "holder": holder, "token": lease.token}, now,
     )  # fmt: skip
     return lease
@@ -93,7 +94,7 @@ def release(connection: Connection, lease: Lease, now: datetime) -> None:
     """Free a lease, in the caller's transaction."""
     _clear(connection, lease, now)
     events.record(
-        connection, EventType.LEASE_RELEASED, _config_of(lease.name), lease.generation,
+        connection, EventType.LEASE_RELEASED, config_of(lease.name), lease.generation,
         {"lease": lease.name, "holder": lease.holder, "token": lease.token}, now,
     )  # fmt: skip
 
@@ -185,7 +186,7 @@ class Leases(Connected):
             _clear(connection, lease, moment)
             _wait_again(connection, lease)
             events.record(
-                connection, EventType.LEASE_FORCED, _config_of(name), lease.generation,
+                connection, EventType.LEASE_FORCED, config_of(name), lease.generation,
                 {"lease": name, "holder": lease.holder, "token": lease.token, "reason": reason, "actor": actor},
                 moment,
             )  # fmt: skip

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from ringrift_ops.ledger.artifacts import Artifacts
+from ringrift_ops.ledger.audit import Audit
+from ringrift_ops.ledger.breakers import Breakers
 from ringrift_ops.ledger.engine import make_engine
 from ringrift_ops.ledger.evaluations import Evaluations
 from ringrift_ops.ledger.events import Events
+from ringrift_ops.ledger.hosts import Hosts
 from ringrift_ops.ledger.leases import Leases
+from ringrift_ops.ledger.poison import Poisoned
 from ringrift_ops.ledger.promotion import Promotions
+from ringrift_ops.ledger.standing import Standings
 from ringrift_ops.ledger.view import View
+from ringrift_ops.ledger.waits import Waits
 from ringrift_ops.settings.load import Settings
 
 
-class Ledger(View, Leases, Artifacts, Evaluations, Promotions, Events):
+class Ledger(
+    View, Hosts, Leases, Artifacts, Evaluations, Promotions, Waits, Breakers, Audit, Poisoned, Standings, Events
+):
     """One ledger. Every method is one transaction; nothing is kept open in between.
 
     Every method that takes ``now`` means an aware datetime and defaults to the present moment;

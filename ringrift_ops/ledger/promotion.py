@@ -10,9 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ringrift_ops.errors import UsageError
-from ringrift_ops.ledger import artifacts, evaluations, events, leases, schema
+from ringrift_ops.ledger import artifacts, evaluations, events, leases, poison, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
-from ringrift_ops.ledger.errors import ArtifactConflictError, CanonicalMovedError, NoEvidenceForPromotionError
+from ringrift_ops.ledger.errors import (
+    ArtifactConflictError,
+    CanonicalMovedError,
+    NoEvidenceForPromotionError,
+    PoisonedArtifactError,
+)
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.records import (
@@ -78,6 +83,10 @@ class Promotions(Connected):
             artifact = artifacts.required(connection, new)
             if artifact.kind != "weights" or artifact.config != key:
                 raise ArtifactConflictError(f"{new} is {artifact.kind} of {artifact.config}, not weights of {key}")
+            if bad := poison.find(connection, [new]).get(new):
+                raise PoisonedArtifactError(
+                    f"{key}: {new} was backed out by {bad.actor}: {bad.reason} (found in {bad.root[:12]}); train anew"
+                )
             before = find(connection, key)
             if (before.sha if before else None) != expected:
                 raise CanonicalMovedError(
@@ -89,6 +98,7 @@ class Promotions(Connected):
             rests_on = None if evaluation is None else evaluations.find(connection, evaluation)
             if kind == "promote":
                 _require_evidence(key, new, expected, rests_on)
+                _refuse_rolled_back(connection, key, new, rests_on)
             values: dict[str, Any] = {
                 "config": key, "kind": kind, "sha": new, "previous": expected, "generation": generation,
                 "token": token, "evaluation": evaluation,
@@ -129,25 +139,32 @@ class Promotions(Connected):
         error: str | None,
         generation: int | None,
         token: int,
+        state: str | None = None,
         now: datetime | None = None,
     ) -> DeliveryRow:
         """Record one net at one destination and return the row; a verified delivery stays verified.
 
+        ``state``: else verified or failed. A net of the same config that was verified there before is stale then.
         Raises :class:`UnknownArtifactError`, :class:`StaleTokenError`.
         """
         table, moment = schema.deliveries, now or utc_now()
         where = (table.c.sha == sha, table.c.destination == destination)
         with self._writing() as connection:
             row = connection.execute(sa.select(table).where(*where)).first()
-            if row is not None and row.verified and verified:
+            how = state or ("verified" if verified else "failed")
+            if row is not None and row.verified and verified and row.state == how:
                 return DeliveryRow(**row._asdict())
             net = artifacts.required(connection, sha)
             leases.check_effect(connection, net.config, generation, token)
-            delivery = DeliveryRow(sha, destination, path, verified, error, generation, moment)
+            delivery = DeliveryRow(sha, destination, path, verified, error, how, generation, moment)
             if row is None:
                 connection.execute(sa.insert(table).values(vars(delivery)))
             else:
                 connection.execute(sa.update(table).where(*where).values(vars(delivery)))
+            if how == "verified":
+                _older_are_stale(connection, net.config, sha, destination)
+            if how == "copying":
+                return delivery
             events.record(
                 connection, EventType.MODEL_DISTRIBUTED, net.config, generation,
                 {"weights": sha, "destination": destination, "path": path, "verified": verified, "error": error},
@@ -205,6 +222,16 @@ class Promotions(Connected):
             return [Waiver(**row._asdict()) for row in connection.execute(query)]
 
 
+def _older_are_stale(connection: Connection, config: str, sha: Sha256, destination: str) -> None:
+    table, nets = schema.deliveries, schema.artifacts
+    others = sa.select(nets.c.sha).where(nets.c.config == config, nets.c.sha != sha)
+    connection.execute(
+        sa.update(table)
+        .where(table.c.destination == destination, table.c.sha.in_(others), table.c.state == "verified")
+        .values(state="stale")
+    )
+
+
 def evidence(opponents: Sequence[dict[str, Any]]) -> str:
     """Return the counts of an evaluation in one line, for messages and events."""
     return ", ".join(f"{one['opponent']} {one['wins']}/{one['games']}" for one in opponents)
@@ -233,6 +260,21 @@ def _require_evidence(config: str, new: Sha256, expected: Sha256 | None, found: 
         raise NoEvidenceForPromotionError(
             f"{config}: {new} was measured against {found.previous or 'no net'}, the one in force is "
             f"{expected or 'none'}; run its gauntlet again"
+        )
+
+
+def _refuse_rolled_back(connection: Connection, config: str, new: Sha256, found: Evaluation | None) -> None:
+    """A net that was taken back is not promoted again by evidence from before (R56)."""
+    table = schema.promotions
+    row = connection.execute(
+        sa.select(table)
+        .where(table.c.config == config, table.c.previous == new, table.c.kind.in_(("rollback", "back_out")))
+        .order_by(table.c.id.desc())
+    ).first()
+    if row is not None and found is not None and found.created_at <= row.created_at:
+        raise NoEvidenceForPromotionError(
+            f"{config}: {new} was taken back by {row.actor} ({row.reason}) after that evaluation; "
+            "run its gauntlet again"
         )
 
 

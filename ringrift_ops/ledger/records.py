@@ -114,19 +114,43 @@ class WindowBatch:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict."""
+    """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict.
+
+    ``host`` None: this machine.
+    """
 
     generation: int
     stage: str
     shard: int
     state: Literal["running", "done", "failed"]
     job_id: str | None
+    host: str | None
     token: int
     spec: dict[str, Any]
     result: dict[str, Any] | None
     error: str | None
     started_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A host that a stage may be placed on. ``rank``: lower is better; ``capacity`` jobs run there at a time."""
+
+    host: str
+    capacity: int
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class HostState:
+    """How a host was when it was last asked. ``away_since``: since when nobody has reached it, None if it is up."""
+
+    name: str
+    seen_at: datetime | None
+    away_since: datetime | None
+    reason: str | None
+    boot_id: str | None
 
 
 @dataclass(frozen=True)
@@ -193,13 +217,14 @@ class Canonical:
 
 @dataclass(frozen=True)
 class DeliveryRow:
-    """One net at one destination, as last tried."""
+    """One net at one destination, as last tried. ``state``: see ``stages.specs.Delivery``."""
 
     sha: Sha256
     destination: str
     path: str
     verified: bool
     error: str | None
+    state: str
     generation: int | None
     recorded_at: datetime
 
@@ -213,6 +238,65 @@ class Event:
     config: str | None
     generation: int | None
     payload: dict[str, Any]
+    at: datetime
+
+
+class Condition(StrEnum):
+    """What a run can wait for: its config's lease, games enough to train on, the end of its training."""
+
+    LEASE = "lease"
+    GAMES = "games"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A run that waits. ``seen_at``: when it last asked; one that stopped asking has died."""
+
+    generation: int
+    condition: Condition
+    config: str
+    since: datetime
+    seen_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """One action of one config. ``failures`` in a row, ``reason`` of the last, ``opened_at`` of the last opening."""
+
+    config: str
+    action: str
+    state: Literal["closed", "open", "half-open"]
+    failures: int
+    successes: int
+    opened_at: datetime | None
+    reason: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """Something a person (or a program for one) was about to change: who, what, why, through which door."""
+
+    id: int
+    at: datetime
+    actor: str
+    door: str
+    action: str
+    config: str | None
+    reason: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An artifact that was backed out, because ``root`` (itself, or what it was made from) was found bad."""
+
+    sha: Sha256
+    root: Sha256
+    reason: str
+    actor: str
     at: datetime
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0013"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -81,6 +81,7 @@ generations = sa.Table(
     sa.Column("granted_at", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
     sa.Index("ix_generations_config_state", "config", "state"),
+    sa.Index("ix_generations_state", "state"),
 )
 
 leases = sa.Table(
@@ -125,7 +126,14 @@ parity_verdicts = sa.Table(
     sa.Column("checked", sa.Integer, nullable=False),
     sa.Column("failed", sa.Integer, nullable=False),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("config", NAME, nullable=False),
+    sa.Column("games", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("trained", sa.Boolean, nullable=False),
+    sa.Column("poisoned", sa.Boolean, nullable=False),
+    sa.Index("ix_parity_verdicts_window", "config", "passed", "poisoned", "trained", "rows"),
 )
+"""``games`` that passed and ``rows`` (moves) of a batch; ``trained``: some net's dataset contains it."""
 
 stage_runs = sa.Table(
     "stage_runs",
@@ -135,12 +143,23 @@ stage_runs = sa.Table(
     sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("job_id", NAME),
+    sa.Column("host", NAME),
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("result", sa.JSON),
     sa.Column("error", sa.Text),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+)
+
+hosts = sa.Table(
+    "hosts",
+    METADATA,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("seen_at", UtcDateTime),
+    sa.Column("away_since", UtcDateTime),
+    sa.Column("reason", sa.Text),
+    sa.Column("boot_id", sa.String(64)),
 )
 
 evaluations = sa.Table(
@@ -207,6 +226,7 @@ deliveries = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
     sa.Column("error", sa.Text),
+    sa.Column("state", sa.String(20), nullable=False),
     _generation(),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
 )
@@ -221,7 +241,56 @@ events = sa.Table(
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("digest", SHA, nullable=False, unique=True),
     sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sa.Index("ix_events_type_config_at", "type", "config", "at"),
 )
+
+waits = sa.Table(
+    "waits",
+    METADATA,
+    sa.Column("generation", sa.ForeignKey("generations.id"), primary_key=True),
+    sa.Column("condition", sa.String(20), primary_key=True),
+    sa.Column("config", NAME, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+)
+"""What a generation's run waits for now; a row goes when the waiting ends."""
+
+breakers = sa.Table(
+    "breakers",
+    METADATA,
+    sa.Column("config", NAME, primary_key=True),
+    sa.Column("action", sa.String(40), primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("successes", sa.Integer, nullable=False),
+    sa.Column("opened_at", UtcDateTime),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("changed_at", UtcDateTime, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    METADATA,
+    _id(),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("door", sa.String(20), nullable=False),
+    sa.Column("action", sa.String(40), nullable=False),
+    sa.Column("config", NAME, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)
+
+poisoned = sa.Table(
+    "poisoned",
+    METADATA,
+    sa.Column("sha", sa.ForeignKey("artifacts.sha"), primary_key=True),
+    sa.Column("root", SHA, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+"""Artifacts that were backed out: ``root`` is what was found bad, the others were made from it."""
 
 waivers = sa.Table(
     "waivers",

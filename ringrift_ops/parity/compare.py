@@ -43,8 +43,9 @@ class Divergence:
 
     ``kinds``: between the engines ``legal_count``, ``legal_list``, ``current_phase``, ``current_player``,
     ``state_hash``, ``illegal_python``, ``illegal_typescript``, ``result``; against the record
-    ``recorded_phase``, ``recorded_player``, ``recorded_result``, ``recorded_numbers``, ``recorded_hash``,
-    ``move_count`` (moves after the end) and ``game_without_end``.
+    ``recorded_phase``, ``recorded_player``, ``recorded_code`` (a dataset is made from the codes beside the moves),
+    ``recorded_result``, ``recorded_numbers``, ``recorded_hash``, ``move_count`` (moves after the end) and
+    ``game_without_end``.
     """
 
     move: int
@@ -135,17 +136,22 @@ def _list_at(replay: Replay, move: int) -> tuple[int, int]:
 
 
 def _against_record(record: GameRecord, python: Replay) -> tuple[int, list[str]]:
-    """First played move whose recorded phase or seat is not Python's."""
+    """First played move whose recorded phase, seat or move code is not Python's."""
     steps = python.steps
     phases = np.array([_PHASES[code] for code in record.phases[:steps]], dtype=np.int64)
     seats = np.array(record.seats[:steps], dtype=np.int64)
     wrong_phase = phases != python.facts[:, PHASE]
     wrong_seat = seats != python.facts[:, PLAYER]
-    wrong = wrong_phase | wrong_seat
+    wrong_code = np.zeros(steps, dtype=np.bool_)
+    if record.move_codes is not None and python.codes is not None:
+        recorded = record.move_codes[: 8 * steps].ljust(8 * steps, b"\xff")
+        wrong_code = np.frombuffer(recorded, "<i8") != python.codes
+    wrong = wrong_phase | wrong_seat | wrong_code
     if not wrong.any():
         return len(record.moves), []
     move = int(wrong.argmax())
-    return move, ["recorded_phase"] * bool(wrong_phase[move]) + ["recorded_player"] * bool(wrong_seat[move])
+    told = {"recorded_phase": wrong_phase, "recorded_player": wrong_seat, "recorded_code": wrong_code}
+    return move, [kind for kind, moves in told.items() if moves[move]]
 
 
 def _end_kinds(record: GameRecord, python: Replay, typescript: Replay) -> list[str]:
@@ -193,6 +199,8 @@ def _in_words(record: GameRecord, python: Replay, typescript: Replay, move: int,
             return f"around {key}: Python {mine}, TypeScript {theirs}"
         case "recorded_phase" | "recorded_player":
             return f"recorded as seat {record.seats[move]} in {record.phases[move]}, Python {mine}"
+        case "recorded_code":
+            return f"the code recorded beside {key} is another move's"
         case "move_count":
             return f"{len(record.moves)} moves are recorded, both engines end the game after {python.steps}"
         case "game_without_end":

@@ -37,7 +37,7 @@ class Replay:
 
     ``facts`` int64 [steps, 7]; ``steps`` is less than the moves given when one was not legal, and its index then.
     ``final_count`` and ``final_hash`` describe the legal list after the last step. ``winner`` and ``kind`` are 0
-    and "" while the game is not over.
+    and "" while the game is not over. ``state`` and the move codes int64 [steps] are Python's, else None.
     """
 
     facts: Facts
@@ -46,6 +46,7 @@ class Replay:
     winner: int
     kind: str
     state: State | None = None
+    codes: Facts | None = None
 
     @property
     def steps(self) -> int:
@@ -79,8 +80,11 @@ def _legal_facts(G, s, moves, count, text, zero, key, start, end):
 
 
 @jit
-def _replay(G, s, keys, ends, facts, moves, text, zero):
-    """Play the keys on ``s``; return (steps made or _FULL, legal count, legal hash) of the last position."""
+def _replay(G, s, keys, ends, facts, codes, moves, text, zero):
+    """Play the keys on ``s``, their codes into ``codes``.
+
+    Returns (steps made or _FULL, legal count, legal hash) of the last position.
+    """
     start = 0
     for i in range(ends.size):
         count = legal_moves(G, s, moves, zero)
@@ -91,6 +95,7 @@ def _replay(G, s, keys, ends, facts, moves, text, zero):
             return i, count, listed
         facts[i, LEGAL_COUNT], facts[i, LEGAL_HASH] = count, listed
         facts[i, PHASE], facts[i, PLAYER] = s[l.S_PHASE], s[l.S_PLAYER]
+        codes[i] = move
         apply_move(G, s, move, moves, zero)
         facts[i, PHASE_AFTER], facts[i, PLAYER_AFTER] = s[l.S_PHASE], s[l.S_PLAYER]
         facts[i, STATE_HASH] = state_hash(G, s, text)
@@ -114,17 +119,23 @@ class Replayer:
         """Replay expanded keys from the empty board; it ends early at the first that is not legal."""
         text = np.array(bytearray("".join(keys).encode()), dtype=np.uint8)
         ends = np.cumsum([len(key) for key in keys], dtype=np.int64)
-        facts = np.empty((len(keys), FACTS), dtype=np.int64)
+        facts, codes = np.empty((len(keys), FACTS), dtype=np.int64), np.empty(len(keys), dtype=np.int64)
         rules = self.rules
         while True:
             state = rules.initial_state(swap_rule)
             steps, count, listed = _replay(
-                rules.geometry, state, text, ends, facts, self._moves, self._text, rules.zero
+                rules.geometry, state, text, ends, facts, codes, self._moves, self._text, rules.zero
             )
             if steps != _FULL:
                 break
             self._moves = np.empty(2 * count, dtype=np.int64)
         result = rules.result(state)
         return Replay(
-            facts[:steps], count, int(listed), result.winner if result else 0, result.kind if result else "", state
+            facts[:steps],
+            count,
+            int(listed),
+            result.winner if result else 0,
+            result.kind if result else "",
+            state,
+            codes[:steps],
         )

@@ -12,7 +12,7 @@ import heapq
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from ringrift_ops.games.reader import (
 )
 from ringrift_ops.games.records import GameRecord
 from ringrift_ops.games.start_state import StartStateError
+from ringrift_ops.rules.layout import CODES_VERSION
 from ringrift_ops.rules.move_json import MoveJsonError
 from ringrift_ops.store import WriteError
 
@@ -180,6 +181,8 @@ class CheckedDatabase:
             rows = self._connection.execute(
                 "SELECT move_json FROM game_moves WHERE game_id = ? ORDER BY move_number", (game_id,)
             ).fetchall()
+        if self._games.header.get("codes_version") != CODES_VERSION:
+            record = replace(record, move_codes=None)  # nothing reads the codes of another version
         return Recorded(record, tuple(row[0] for row in rows))
 
     def write(self, verdicts: list[ParityVerdict]) -> None:

@@ -19,8 +19,15 @@ PATIENCE_SECONDS = 60.0
 """For how long a request is repeated while a component restarts or SQLite is locked."""
 
 
+CONFLICT = 409
+
+
 class ApiError(InfrastructureError):
-    """Airflow refused a request, or does not answer."""
+    """Airflow refused a request, or does not answer. ``code``: the HTTP status, None without an answer."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Api:
@@ -63,9 +70,24 @@ class Api:
         self.patch(f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
-        """Start a manual run without a logical date and return its run id."""
+        """Start a manual run without a logical date and return its run id; one of that id is not started again."""
         body = {"logical_date": None, "conf": conf} | ({} if run_id is None else {"dag_run_id": run_id})
-        return str(self.post(f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+        try:
+            return str(self.post(f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+        except ApiError as error:
+            if error.code != CONFLICT or run_id is None:
+                raise
+            return run_id
+
+    def end_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run failed, which ends its tasks."""
+        self.patch(f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}?update_mask=state", {"state": "failed"})
+
+    def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
+        """Let tasks of a run, and all after them, be done again."""
+        body = {"dag_run_id": run_id, "task_ids": task_ids, "include_downstream": True, "only_failed": False,
+                "reset_dag_runs": True, "dry_run": False}  # fmt: skip
+        self.post(f"/dags/{dag_id}/clearTaskInstances", body)
 
     def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]:
         """Return the DAG's runs, newest first."""
@@ -97,7 +119,9 @@ class Api:
                 if error.code == 401 and self._token is not None:
                     self._token = None
                 elif error.code < 500 or time.monotonic() > deadline:
-                    raise ApiError(f"Airflow answers {error.code} to {method} {path}: {_reason(error)}") from error
+                    raise ApiError(
+                        f"Airflow answers {error.code} to {method} {path}: {_reason(error)}", error.code
+                    ) from error
             except (OSError, http.client.HTTPException) as error:
                 self._check()
                 if time.monotonic() > deadline:

@@ -11,7 +11,6 @@ from typing import Any
 
 from ringrift_ops.errors import ExitCode, UsageError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger, Outcome
 from ringrift_ops.platform.api import Api
 from ringrift_ops.platform.environment import USER, Installation, Secrets
@@ -21,6 +20,7 @@ from ringrift_ops.platform.progress import Progress, look
 from ringrift_ops.platform.screen import Picture, Screen
 from ringrift_ops.platform.tables import line, picture, summary
 from ringrift_ops.settings import Settings, config_named, profile_named
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
 DEFAULT_CONFIG = "hex8_2p"
@@ -138,7 +138,7 @@ def _watch(front: Front, api: Api, settings: Settings, config: str, profile: str
     else:
         progress = _follow(front, api, ledger, settings, config, run_id, None, begun)
     screen.say(summary(progress, config))
-    return _code(api, LocalJobs(Home(settings.home).jobs), progress, config, run_id, screen)
+    return _code(api, ledger, settings, progress, config, run_id, screen)
 
 
 def _wait_for_dag(front: Front, api: Api, config: str) -> None:
@@ -188,7 +188,9 @@ def _follow(
         time.sleep(LOOK_SECONDS)
 
 
-def _code(api: Api, jobs: LocalJobs, progress: Progress, config: str, run_id: str, screen: Screen) -> ExitCode:
+def _code(
+    api: Api, ledger: Ledger, settings: Settings, progress: Progress, config: str, run_id: str, screen: Screen
+) -> ExitCode:
     """Return the exit code of gates.md; a failed run is explained by the task that failed."""
     if progress.run_state == "success":
         return ExitCode.DONE
@@ -199,12 +201,12 @@ def _code(api: Api, jobs: LocalJobs, progress: Progress, config: str, run_id: st
         screen.say(f"failed in {failed}: {_last_lines(api, config, run_id, failed)}")
     if generation is not None and generation.outcome is Outcome.NO_EVIDENCE:
         return ExitCode.NO_DATA
+    hosting = Hosting(Home(settings.home), ledger)
     if generation is not None and failed in [stage.value for stage in Stage]:
-        for job_id in jobs.all():
-            if job_id.startswith(f"{config}-g{generation.id}-{failed}"):
-                code = jobs.poll(job_id).exit_code
-                if code not in (None, ExitCode.DONE):
-                    return ExitCode(code)
+        for run in ledger.stage_runs(generation.id, failed):
+            code = None if run.job_id is None else hosting.look(run.host, run.job_id).exit_code
+            if code not in (None, ExitCode.DONE):
+                return ExitCode(code)
     return ExitCode.INFRASTRUCTURE
 
 

@@ -31,7 +31,7 @@ from ringrift_ops.platform.environment import (
 )
 from ringrift_ops.platform.keeper import GRACE_SECONDS, JOB_GRACE_SECONDS, Lock, read_state, tail
 from ringrift_ops.platform.screen import Screen
-from ringrift_ops.settings import Settings
+from ringrift_ops.settings import Inventory, Settings
 
 READY_SECONDS = 240.0
 STOP_SECONDS = GRACE_SECONDS + JOB_GRACE_SECONDS + 10.0
@@ -126,9 +126,19 @@ class Front:
             raise NotReadyError(f"the platform ended ({self._keeper.returncode}): {self.last_words}")
 
     def slots(self) -> dict[str, int]:
-        """Return the pools: self-play gets what the profile and the machine have, training and gauntlet one each."""
+        """Return the pools: self-play gets what the profile and the machine have, training and gauntlet one each.
+
+        With an inventory a pool is the sum of ``max_parallel_jobs`` over the hosts that do such work (R67).
+        """
         shards = max(row.shards for row in self.settings.profiles[self.profile].values())
-        return {"selfplay": max(shards, os.cpu_count() or 1), "training": 1, "evaluation": 1, "default_pool": 128}
+        hosts = Inventory.load(self.home)
+        playing, training = hosts.slots("selfplay"), hosts.slots("training")
+        return {
+            "selfplay": playing or max(shards, os.cpu_count() or 1),
+            "training": training or 1,
+            "evaluation": playing or 1,
+            "default_pool": 128,
+        }
 
     def _say_foreign(self) -> None:
         names = foreign_variables(os.environ, self.home)

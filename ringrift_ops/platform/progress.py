@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Generation, Ledger, StageRun
 from ringrift_ops.settings import Settings
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
 ORDER = ("lease", *(stage.value for stage in Stage), "finish")
@@ -52,14 +52,14 @@ class Progress:
 def look(ledger: Ledger, settings: Settings, config: str, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Progress:
     """Return how a DAG run (as Airflow's REST interface tells it) and its generation stand now."""
     generation = next((one for one in ledger.generations(config) if one.run_id == run["dag_run_id"]), None)
-    jobs = LocalJobs(Home(settings.home).jobs)
+    hosting = Hosting(Home(settings.home), ledger)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for task in tasks:
         by_task.setdefault("export" if task["task_id"] == "games" else task["task_id"], []).append(task)
     runs = [] if generation is None else ledger.stage_runs(generation.id)
     rows = []
     for name in ORDER:
-        row = _row(name, by_task.get(name, []), [one for one in runs if one.stage == name], jobs)
+        row = _row(name, by_task.get(name, []), [one for one in runs if one.stage == name], hosting)
         if name == Stage.EXPORT and generation is not None:
             row.notes += _games_wanted(ledger, settings, generation, by_task.get(name, []))
         rows.append(row)
@@ -76,14 +76,11 @@ def _games_wanted(ledger: Ledger, settings: Settings, generation: Generation, ta
     if not any(task["task_id"] == "games" and task["state"] == "deferred" for task in tasks):
         return []
     minimum = settings.profile(generation.config, generation.profile).window_minimum_rows
-    rows, new = (
-        sum(batch.rows for batch in ledger.games_in_window(generation.config)),
-        ledger.new_rows(generation.config),
-    )
+    rows, new = ledger.usable_rows(generation.config), ledger.new_rows(generation.config)
     return [f"waiting for games: {rows:,} rows of at least {minimum:,}, {new:,} of them new"]
 
 
-def _row(name: str, tasks: list[dict[str, Any]], runs: list[StageRun], jobs: LocalJobs) -> Row:
+def _row(name: str, tasks: list[dict[str, Any]], runs: list[StageRun], hosting: Hosting) -> Row:
     row = Row(name, _state([str(task["state"] or "waiting") for task in tasks]))
     now = datetime.now(UTC)
     if runs:
@@ -94,16 +91,16 @@ def _row(name: str, tasks: list[dict[str, Any]], runs: list[StageRun], jobs: Loc
         ends = [_moment(task["end_date"]) for task in tasks if task.get("end_date")]
         row.seconds = ((max(ends) if len(ends) == len(tasks) else now) - min(starts)).total_seconds()
     for one in runs:
-        _add(row, one, jobs)
+        _add(row, one, hosting)
     if row.done and row.seconds:
         row.rate = row.done / row.seconds
     return row
 
 
-def _add(row: Row, run: StageRun, jobs: LocalJobs) -> None:
+def _add(row: Row, run: StageRun, hosting: Hosting) -> None:
     if run.job_id is None:
         return
-    beat = jobs.poll(run.job_id).heartbeat
+    beat = hosting.look(run.host, run.job_id).heartbeat
     if beat is None:
         return
     row.done += float(beat.get("done") or 0)

@@ -39,7 +39,11 @@ def wilson(rate: Floats, games: Floats, quantile: Floats) -> tuple[Floats, Float
     centre = rate + square / (2.0 * games)
     half = quantile * np.sqrt(np.maximum(rate * (1.0 - rate), 0.0) / games + square / (4.0 * games**2))
     scale = 1.0 + square / games
-    return np.clip((centre - half) / scale, 0.0, 1.0), np.clip((centre + half) / scale, 0.0, 1.0)
+    lower, upper = np.clip((centre - half) / scale, 0.0, 1.0), np.clip((centre + half) / scale, 0.0, 1.0)
+    # At the ends of the range the two terms are equal; what is left of them is rounding.
+    return np.where((rate <= 0.0) & (quantile >= 0.0), 0.0, lower), np.where(
+        (rate >= 1.0) & (quantile >= 0.0), 1.0, upper
+    )
 
 
 def unit_moments(counts: Counts, players: int) -> tuple[Floats, Floats, Floats]:

@@ -53,6 +53,9 @@ class Environment(BaseSettings):
     auto_promote: bool | None = None
     gauntlet_games: int | None = Field(default=None, gt=0)
     distribution_timeout: int | None = Field(default=None, gt=0)
+    skip_parity: bool | None = None
+    skip_gauntlet: bool | None = None
+    waiver_reason: str | None = None
     promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -108,6 +111,9 @@ class Settings(BaseModel):
     default_profile: str
     auto_promote: bool = Field(description="whether a PASS moves the canonical pointer by itself")
     distribution_timeout: int = Field(description="seconds for all destinations of one net")
+    skip_parity: bool = Field(description="export games that parity has not passed, under a recorded waiver (R14)")
+    skip_gauntlet: bool = Field(description="promote without a gauntlet, under a recorded waiver (R48)")
+    waiver_reason: str = Field(description="why; a waiver without one is refused")
     destinations: list[str] = Field(description="folders that promoted nets are delivered to")
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
@@ -131,6 +137,9 @@ class Settings(BaseModel):
             default_profile=profile_named(environment.profile or file.profile),
             auto_promote=file.auto_promote if environment.auto_promote is None else environment.auto_promote,
             distribution_timeout=environment.distribution_timeout or file.distribution_timeout,
+            skip_parity=bool(environment.skip_parity),
+            skip_gauntlet=bool(environment.skip_gauntlet),
+            waiver_reason=(environment.waiver_reason or "").strip(),
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
             configs={key: _config(row, file, opened, environment) for key, row in CONFIGS.items()},
             profiles={

@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ringrift_ops.stages.specs import Stage
+
 Rate = Field(gt=0.0, lt=1.0)
 Family = Literal["sparse", "convolutional"]
 
@@ -221,6 +223,7 @@ class ProfileRow(Row):
 
     task_timeout_seconds: int = Field(gt=0, description="of any one task")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
+    disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
 
     def window(self, usable_rows: int) -> int:
         """Return how many of the newest ``usable_rows`` N to train on (KataGo's window).
@@ -268,6 +271,7 @@ TINY = ProfileRow(
     mirror_games=24,
     task_timeout_seconds=1_200,
     stall_seconds=120,
+    disk_free_bytes=500 * 10**6,
 )
 
 QUICK = ProfileRow(
@@ -307,6 +311,7 @@ QUICK = ProfileRow(
     mirror_games=400,
     task_timeout_seconds=3_600,
     stall_seconds=180,
+    disk_free_bytes=2 * 10**9,
 )
 
 STANDARD = ProfileRow(
@@ -344,6 +349,8 @@ STANDARD = ProfileRow(
     mirror_games=200,
     task_timeout_seconds=14_400,
     stall_seconds=600,
+    # Training needs about 10 GB for checkpoints (R31).
+    disk_free_bytes=10 * 10**9,
 )
 
 PROFILES: dict[str, ProfileRow] = {row.name: row for row in (TINY, QUICK, STANDARD)}
@@ -374,6 +381,15 @@ def packaged_profile(name: str, config: ConfigRow) -> ProfileRow:
     return ProfileRow.model_validate(PROFILES[name].model_dump() | large | more)
 
 
+POOLS: dict[Stage, str] = {
+    Stage.SELFPLAY: "selfplay",
+    Stage.PARITY: "selfplay",
+    Stage.TRAIN: "training",
+    Stage.GAUNTLET: "evaluation",
+}
+"""Airflow's pool for the tasks of a stage; the others use the default pool."""
+
+
 # --- leases --------------------------------------------------------------------------------------
 
 
@@ -388,3 +404,88 @@ class LeaseRules(Row):
 
 
 LEASES = LeaseRules()
+
+
+# --- hosts ---------------------------------------------------------------------------------------
+
+
+class HostRules(Row):
+    """How work on other machines is reached, watched and given up. Seconds unless said otherwise."""
+
+    most_parallel_jobs: int = Field(default=256, description="upper limit of a host's max_parallel_jobs")
+    connect_seconds: float = Field(default=20.0, description="for one connection, from TCP to authentication")
+    connect_tries: int = Field(default=6, description="when a busy sshd (MaxStartups) drops a connection at once")
+    connect_pause_seconds: float = Field(default=0.5, description="before the second try; doubled, with chance, after")
+    again_seconds: float = Field(default=5.0, description="a host that failed is not asked again for so long")
+    answer_seconds: float = Field(default=30.0, description="for an answer of the host's own program")
+    submit_seconds: float = Field(default=180.0, description="for a submission, which may first end a dead attempt")
+    digest_seconds: float = Field(default=900.0, description="for hashing a file on the host")
+    keepalive_seconds: float = Field(default=5.0, description="between two signs of life of a connection")
+    keepalive_misses: int = Field(default=3, description="signs missed until a connection counts as dead")
+    poll_seconds: float = Field(default=5.0, description="between two looks of a deferred task at a job on a host")
+    lost_seconds: float = Field(default=600.0, description="a host unreachable for so long is lost: work moves on")
+    health_seconds: float = Field(default=20.0, description="per host in `ringrift cluster health` and its like")
+    install_seconds: float = Field(default=900.0, description="for installing the package on a host")
+    drain_seconds: float = Field(default=14_400.0, description="for a host's jobs to end before an update")
+    checkpoint_seconds: float = Field(default=300.0, description="between two copies of a training's checkpoint")
+    transfer_block: int = Field(default=131_072, description="bytes per read or write of a file transfer")
+    transfer_ahead: int = Field(default=32, description="blocks under way at the same time")
+
+
+HOSTS = HostRules()
+
+GPU_BATCH_SIZES: tuple[tuple[float, int], ...] = ((15.0, 512), (0.0, 256))
+"""(least GB of GPU memory, samples per batch): 256 at 8 GB, 512 from 16 GB on (R31); a 16 GB card shows 15.x."""
+
+
+# --- operations ----------------------------------------------------------------------------------
+
+
+class OperationsRules(Row):
+    """When something is said, refused or given up."""
+
+    begin_seconds: float = Field(
+        default=300.0,
+        description="what a job may take longer to begin than between two heartbeats: compiling takes minutes at worst",
+    )
+    log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
+    breaker_failures: int = Field(default=5, description="infrastructure errors in a row that open a breaker")
+    breaker_seconds: int = Field(default=600, description="after which an open breaker lets one attempt through")
+    watch_seconds: float = Field(default=2.0, description="between two pictures of `ringrift status --watch`")
+    recent_events: int = Field(default=20, description="events that a status shows")
+
+
+OPERATIONS = OperationsRules()
+
+
+class RetentionRules(Row):
+    """What is kept, however old. Never removed at all: see ``operations.retention``."""
+
+    checkpoints: int = Field(default=5, ge=1, description="newest unfinished trainings per config (R31)")
+    datasets: int = Field(default=5, ge=1, description="newest per config")
+    nets: int = Field(default=5, ge=1, description="newest per config")
+    job_days: float = Field(default=30.0, gt=0.0, description="folders of finished jobs: logs, specs, results")
+    log_days: float = Field(default=30.0, gt=0.0, description="Airflow's task logs")
+
+
+RETENTION = RetentionRules()
+
+
+class DataRules(Row):
+    """What a dataset must be to train on, and what is only said about it."""
+
+    least_games: int = Field(default=10, description="games in a dataset")
+    mover_mean: float = Field(
+        default=0.6, description="largest |mean value of the mover|: beyond it one outcome is missing"
+    )
+    duplicate_share: float = Field(default=0.2, description="of positions that are in it before; said, not refused")
+    drift: float = Field(default=0.25, description="population stability index against the dataset before; said only")
+    cron: str = Field(default="0 3 * * 1", description="when every config's newest dataset is looked through, UTC")
+    drift_bins: int = Field(default=10, description="tenths of the earlier dataset's positions, by ply")
+    training_memory_bytes: int = Field(default=10**9, description="free memory that a training begins with, at least")
+    learning_rate: float = Field(default=1.0, description="largest that is not taken for a slip of the pen")
+    epochs: int = Field(default=1_000)
+    batch_size: int = Field(default=65_536)
+
+
+DATA = DataRules()

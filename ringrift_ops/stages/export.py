@@ -17,7 +17,7 @@ from ringrift_ops.games.discovery import GamePool
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.records import Policies
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import derived_seed
+from ringrift_ops.ledger import PoisonedArtifactError, Waiver, derived_seed
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, DatasetWriter, EmptyDatasetError
 from ringrift_ops.network.encoder import ENCODER_VERSION
 from ringrift_ops.network.samples import Sampler
@@ -26,7 +26,7 @@ from ringrift_ops.rules.layout import CODES_VERSION, RULES_VERSION
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages.dense import DenseWriter, GameFacts, engine_mode_of
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
-from ringrift_ops.stages.recording import record_dataset
+from ringrift_ops.stages.recording import open_ledger, record_dataset
 from ringrift_ops.stages.specs import ExportResult, ExportSpec, Stage
 from ringrift_ops.store import Store, replace_symlink
 
@@ -35,6 +35,10 @@ BEAT_SECONDS = 0.5
 
 class NoPassedGamesError(NoDataError):
     """There are games, but none that parity has passed."""
+
+
+class WaiverNotInForceError(GateError):
+    """Games without parity are asked for, and no waiver in force allows it (R14)."""
 
 
 class LostTargetsError(GateError):
@@ -63,6 +67,7 @@ class _Tally:
     read: int = 0
     used: int = 0
     unchecked: int = 0
+    waived: int = 0
     without_winner: int = 0
     decisions: int = 0
     searched_decisions: int = 0
@@ -80,9 +85,11 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
     started = time.monotonic()
     home = Home.find()
     tally = _Tally()
+    waiver = _waiver(home, spec)
     pool = GamePool((), spec.config)
     paths = [home.resolve(path) for path in spec.databases]
     total = _count(paths, spec, tally)
+    _refuse_poisoned(home, spec, tally.batches)
     quotas = _quotas(spec, total)
     temporary = home.training / f".export-{spec.config}-{spec.generation}-{spec.seed & 0xFFFFFFFF:08x}.npz"
     facts = spec.model_copy(update={"token": 0}).model_dump(mode="json", exclude={"dense", "object_policies"})
@@ -121,9 +128,9 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
                 f"{spec.config}: only {soft:.3f} of {tally.searched_decisions} searched decisions carry a policy, "
                 f"at least {CHECKS.soft_target_minimum} must; look for a lost policy table in {spec.databases[0]}"
             )
-    sha, path = (
-        Store(home).put(temporary, ".npz", move=True) if spec.output is None else _at(home, temporary, spec.output)
-    )
+    sha, path = Store(home).put(temporary, ".npz", move=True)
+    if spec.output is not None:
+        replace_symlink(home.resolve(spec.output), path)
     result = ExportResult(
         dataset=sha,
         path=str(home.relative(path)),
@@ -136,8 +143,9 @@ def run(spec: ExportSpec, report: Report) -> ExportResult:
         soft_target_fraction=soft,
         seconds=time.monotonic() - started,
         dense=None if spec.dense is None else str(home.relative(home.resolve(spec.dense))),
+        waived_games=tally.waived,
     )
-    record_dataset(home, spec, result, tally.batches)
+    record_dataset(home, spec, result, tally.batches, waiver)
     return result
 
 
@@ -151,19 +159,32 @@ def _quotas(spec: ExportSpec, games: int) -> Iterator[int | None]:
         yield None if most is None else ((i + 1) * most + offset) // games - (i * most + offset) // games
 
 
+def _refuse_poisoned(home: Home, spec: ExportSpec, batches: list[str]) -> None:
+    for poison in open_ledger(home).poisoned(batches).values():
+        raise PoisonedArtifactError(
+            f"{spec.config}: batch {poison.sha[:12]} was backed out by {poison.actor}: {poison.reason}; "
+            "leave its database out"
+        )
+
+
+def _waiver(home: Home, spec: ExportSpec) -> Waiver | None:
+    if spec.waiver is None:
+        return None
+    in_force = open_ledger(home).waivers("parity", config=spec.config)
+    found = next((one for one in in_force if one.id == spec.waiver), None)
+    if found is None:
+        raise WaiverNotInForceError(
+            f"{spec.config}: parity waiver {spec.waiver} is not in force (it has expired, or is another config's); "
+            "let the games pass parity, or ask again with RINGRIFT_SKIP_PARITY=1 and RINGRIFT_WAIVER_REASON"
+        )
+    return found
+
+
 def _dense(home: Home, spec: ExportSpec) -> AbstractContextManager[DenseWriter | None]:
     """RingRift's key set besides, if it was asked for."""
     if spec.dense is None:
         return nullcontext()
     return DenseWriter(home.resolve(spec.dense), spec.config, object_policies=spec.object_policies)
-
-
-def _at(home: Home, temporary: Path, output: str) -> tuple[str, Path]:
-    """Put the dataset into the store and give it the name that was asked for, too."""
-    sha, stored = Store(home).put(temporary, ".npz", move=True)
-    wanted = home.resolve(output)
-    replace_symlink(wanted, stored)
-    return sha, wanted
 
 
 def _count(paths: list[Path], spec: ExportSpec, tally: _Tally) -> int:
@@ -173,9 +194,15 @@ def _count(paths: list[Path], spec: ExportSpec, tally: _Tally) -> int:
         with GameDatabase(path, spec.config) as database:
             counts = database.counts()
             passed += counts.passed
-            tally.unchecked += counts.complete - counts.passed
+            if spec.waiver is None:
+                tally.unchecked += counts.complete - counts.passed
+            else:
+                strict = sum(1 for _ in database.game_ids(passed_only=True))
+                database.parity_waived = True
+                tally.waived += sum(1 for _ in database.game_ids(passed_only=True)) - strict
             if database.stored_digest is not None:
                 tally.batches.append(database.stored_digest)
+    passed += tally.waived
     if passed == 0:
         raise NoPassedGamesError(
             f"{spec.config}: none of {tally.unchecked} games in {len(paths)} databases has passed parity; "
@@ -191,6 +218,7 @@ def _games(paths: list[Path], spec: ExportSpec, rules: Game, tally: _Tally) -> I
         if spec.window is not None and moves >= spec.window:
             return
         with GameDatabase(path, spec.config) as database:
+            database.parity_waived = spec.waiver is not None
             ours = database.header.get("codes_version") == CODES_VERSION
             for one in _of_ours(database) if ours else _of_others(database, rules):
                 tally.read += 1

@@ -34,7 +34,7 @@ from ringrift_ops.stages.specs import (
     Stage,
     Verdict,
 )
-from ringrift_ops.store import Store
+from ringrift_ops.store import Store, sha256_bytes
 
 MIRROR = "heuristic_search"
 """The honest mirror: heuristic search at the candidate's simulations. Shown, never gated."""
@@ -206,14 +206,32 @@ class _Gauntlet:
         )
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A gauntlet that was played: its result (``path`` empty: it lies nowhere yet), its report, its game pairs."""
+
+    result: GauntletResult
+    report: bytes
+    pairs: list[GamePair]
+
+
 def run(spec: GauntletSpec, report: Report) -> GauntletResult:
-    """Judge the candidate: PASS, FAIL with its reason, or NO_EVIDENCE.
+    """Judge the candidate: PASS, FAIL with its reason, or NO_EVIDENCE; and record it.
 
     A net that was trained elsewhere is put into the store and on record first. Raises WrongNetError and the
     errors of strict loading for nets that do not fit; those are failures of the run, not of the net.
     """
-    started = time.monotonic()
     home = Home.find()
+    judged = judge(home, spec, report)
+    _, path = Store(home).put(judged.report, ".json")
+    result = judged.result.model_copy(update={"path": str(home.relative(path))})
+    record_gauntlet(home, spec, result, judged.pairs)
+    return result
+
+
+def judge(home: Home, spec: GauntletSpec, report: Report) -> Judged:
+    """Play the gauntlet and decide, without writing anything; see :func:`run`."""
+    started = time.monotonic()
     gauntlet = _Gauntlet(home, spec, report)
     played = [gauntlet.against(Opponent(name)) for name in spec.opponents]
     decisions = {decision.opponent: decision for _, decision in played}
@@ -241,10 +259,10 @@ def run(spec: GauntletSpec, report: Report) -> GauntletResult:
             for one in series
         },
     }
-    sha, path = Store(home).put(json.dumps(document, indent=1, sort_keys=True).encode(), ".json")
+    content = json.dumps(document, indent=1, sort_keys=True).encode()
     result = GauntletResult(
-        report=sha,
-        path=str(home.relative(path)),
+        report=sha256_bytes(content),
+        path="",
         candidate=spec.candidate,
         gate_version=gauntlet.rules.gate_version,
         verdict=verdict,
@@ -253,8 +271,7 @@ def run(spec: GauntletSpec, report: Report) -> GauntletResult:
         mirror=shown,
         seconds=time.monotonic() - started,
     )
-    record_gauntlet(home, spec, result, [pair for one in series for pair in _pairs(one, gauntlet.players)])
-    return result
+    return Judged(result, content, [pair for one in series for pair in _pairs(one, gauntlet.players)])
 
 
 def _elo(score: float, players: int) -> float | None:

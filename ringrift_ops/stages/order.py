@@ -151,7 +151,13 @@ class Order:
         )
 
     def promote(
-        self, *, candidate: Sha256, candidate_path: str, report: Sha256, report_path: str, auto_promote: bool
+        self,
+        *,
+        candidate: Sha256,
+        candidate_path: str,
+        report: Sha256 | None,
+        report_path: str | None,
+        auto_promote: bool,
     ) -> PromoteSpec:
         """Return the decision on a candidate, by the evidence in ``report`` alone."""
         return PromoteSpec(

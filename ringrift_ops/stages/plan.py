@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringrift_ops.errors import NoDataError
+from ringrift_ops.home import Home
 from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
-from ringrift_ops.settings import ConfigRow, ProfileRow, Settings
+from ringrift_ops.settings import ConfigRow, Inventory, ProfileRow, Settings
 from ringrift_ops.stages.order import NO_TOKEN, Order
 from ringrift_ops.stages.specs import (
+    HOST_DESTINATION,
     DistributeSpec,
     ExportResult,
     ExportSpec,
@@ -28,6 +30,11 @@ from ringrift_ops.stages.specs import (
     TrainResult,
     TrainSpec,
 )
+
+
+def host_destinations(home: Home) -> list[str]:
+    """Return the hosts of the inventory as destinations."""
+    return [HOST_DESTINATION + name for name in Inventory.load(home).hosts]
 
 
 class NothingToWorkOnError(NoDataError):
@@ -85,7 +92,7 @@ class Plan:
 
     def window(self) -> list[WindowBatch]:
         """Return the batches that the generation's dataset is made of, newest first (gates.md, data window)."""
-        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        usable = self.ledger.usable_rows(self.generation.config)
         return self.ledger.games_in_window(self.generation.config, self.profile.window(usable))
 
     # --- one stage each ----------------------------------------------------------------------------
@@ -109,7 +116,7 @@ class Plan:
     def _unchecked(self) -> list[Artifact]:
         """Return the config's games that parity has not passed, whoever made them."""
         passed = {batch.sha for batch in self.ledger.games_in_window(self.generation.config)}
-        made = self.ledger.artifacts(config=self.generation.config, kind="games")
+        made = self.ledger.artifacts(config=self.generation.config, kind="games", clean=True)
         return [artifact for artifact in made if artifact.sha not in passed]
 
     def _export(self, token: int) -> ExportSpec:
@@ -118,7 +125,7 @@ class Plan:
             raise NothingToWorkOnError(
                 f"{self.generation.config}: no games have passed parity; run selfplay and parity"
             )
-        usable = sum(batch.rows for batch in self.ledger.games_in_window(self.generation.config))
+        usable = self.ledger.usable_rows(self.generation.config)
         return self.order(Stage.EXPORT, token).export(
             databases=[batch.path for batch in window], window=self.profile.window(usable), output=None
         )
@@ -134,7 +141,7 @@ class Plan:
         if (result := self._result(Stage.EXPORT)) is not None:
             made = ExportResult.model_validate(result)
             return made.dataset, made.path
-        newest = self.ledger.artifacts(config=self.generation.config, kind="dataset")
+        newest = self.ledger.artifacts(config=self.generation.config, kind="dataset", clean=True)
         if not newest:
             raise NothingToWorkOnError(f"{self.generation.config}: there is no dataset; run export first")
         return newest[0].sha, newest[0].path
@@ -146,14 +153,14 @@ class Plan:
         if (result := self._result(Stage.TRAIN)) is not None:
             made = TrainResult.model_validate(result)
             return made.weights, made.path
-        newest = self.ledger.artifacts(config=self.generation.config, kind="weights")
+        newest = self.ledger.artifacts(config=self.generation.config, kind="weights", clean=True)
         if not newest:
             raise NothingToWorkOnError(f"{self.generation.config}: there is no net to judge; run train first")
         return newest[0].sha, newest[0].path
 
     def _gauntlet(self, token: int) -> GauntletSpec:
         candidate, path = self._net()
-        previous = self.generation.parent
+        previous = self.generation.parent if self.generation.parent != candidate else None
         return self.order(Stage.GAUNTLET, token).gauntlet(
             candidate=candidate,
             candidate_path=path,
@@ -186,5 +193,6 @@ class Plan:
                 f"{self.generation.config}: no net was promoted yet; there is none to distribute"
             )
         return self.order(Stage.DISTRIBUTE, token).distribute(
-            weights=canonical.sha, destinations=self.settings.destinations
+            weights=canonical.sha,
+            destinations=[*self.settings.destinations, *host_destinations(Home(self.settings.home))],
         )

@@ -1,18 +1,29 @@
-"""What stages tell the ledger: artifacts with their parents, and the event people read."""
+"""What stages tell the ledger: artifacts with their parents, and the event people read.
+
+A stage on a host has no ledger. There each of these writes what it was given into the job's ``effects.jsonl``, and the
+controller gives it to the same function once the files have arrived (:func:`replay`), under its own fencing token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import EventType, GamePair, Ledger
+from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
+from ringrift_ops.ledger import EventType, GamePair, Ledger, Waiver
 from ringrift_ops.settings import Settings
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.specs import (
     ExportResult,
     ExportSpec,
+    Frozen,
     GauntletResult,
     GauntletSpec,
     ParityResult,
@@ -29,6 +40,58 @@ from ringrift_ops.store import Store
 if TYPE_CHECKING:
     from ringrift_ops.network.weights import Network
 
+Recording = TypeVar("Recording", bound=Callable[..., None])
+
+
+class UnknownEffectError(InfrastructureError):
+    """A host tells something that this version does not know."""
+
+
+def ledger_is_elsewhere() -> bool:
+    """Return whether this process works on a host for a controller, which keeps the ledger."""
+    return EFFECTS_VARIABLE in os.environ
+
+
+def _effect(function: Recording) -> Recording:
+    """Write the call down instead of doing it, where ``RINGRIFT_EFFECTS`` says that the ledger is elsewhere."""
+
+    @wraps(function)
+    def told(home: Home, spec: StageSpec, result: Frozen, *more: Any) -> None:
+        path = os.environ.get(EFFECTS_VARIABLE)
+        if path is None:
+            function(home, spec, result, *more)
+            return
+        call = {
+            "record": function.__name__,
+            "spec": spec.model_dump(mode="json"),
+            "result": result.model_dump(mode="json"),
+            "more": [_plain(one) for one in more],
+        }
+        with Path(path).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(call) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    return cast(Recording, told)
+
+
+def _plain(value: Any) -> Any:
+    return [asdict(one) for one in value] if isinstance(value, list) else value
+
+
+def replay(home: Home, effect: Mapping[str, Any], token: int) -> None:
+    """Tell this installation's ledger what a stage on a host has written down, under ``token``.
+
+    Repeating it is harmless. Raises :class:`UnknownEffectError` and the errors of the ledger.
+    """
+    name = effect.get("record")
+    if name not in _REPLAYED:
+        raise UnknownEffectError(f"a host tells {name!r}, which this version does not know; update the host")
+    function, spec_kind, result_kind = _REPLAYED[str(name)]
+    spec = spec_kind.model_validate(effect["spec"] | {"token": token})
+    more = [[GamePair(**one) for one in value] if isinstance(value, list) else value for value in effect["more"]]
+    function(home, spec, result_kind.model_validate(effect["result"]), *more)
+
 
 def open_ledger(home: Home) -> Ledger:
     """The ledger of this installation."""
@@ -39,6 +102,7 @@ def _tell(ledger: Ledger, spec: StageSpec, event: EventType, payload: Mapping[st
     ledger.record_event(event, spec.config, spec.generation, payload)
 
 
+@_effect
 def record_games(home: Home, spec: SelfplaySpec, result: SelfplayResult) -> None:
     """A batch, made with a net or without."""
     ledger = open_ledger(home)
@@ -90,8 +154,10 @@ def record_parity(
     _tell(ledger, spec, EventType.PARITY_VALIDATION_COMPLETED, payload)
 
 
-def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: list[Sha256]) -> None:
-    """A dataset and the batches it was made of."""
+def record_dataset(
+    home: Home, spec: ExportSpec, result: ExportResult, batches: list[Sha256], waiver: Waiver | None
+) -> None:
+    """A dataset and the batches it was made of, stamped with the waiver that let games without parity in (R14)."""
     ledger = open_ledger(home)
     known = {one.sha for one in ledger.artifacts(config=spec.config, kind="games")}
     ledger.record_artifact(
@@ -102,17 +168,28 @@ def record_dataset(home: Home, spec: ExportSpec, result: ExportResult, batches: 
         spec.config,
         spec.generation,
         parents=[(sha, "games") for sha in batches if sha in known],
-        meta={"samples": result.samples, "games": result.games, "policy_samples": result.policy_samples},
+        meta={
+            "samples": result.samples,
+            "games": result.games,
+            "policy_samples": result.policy_samples,
+            "waivers": [] if waiver is None else [_stamp(waiver) | {"games": result.waived_games}],
+        },
         token=spec.token,
     )
     payload = {key: getattr(result, key) for key in ("dataset", "path", "games", "samples")}
     _tell(ledger, spec, EventType.EXPORT_COMPLETED, payload)
 
 
+def _stamp(waiver: Waiver) -> dict[str, object]:
+    facts = {"id": waiver.id, "kind": waiver.kind, "reason": waiver.reason, "actor": waiver.actor}
+    return facts | {"expires_at": waiver.expires_at.isoformat()}
+
+
+@_effect
 def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str) -> None:
     """A net, its dataset and the net it started from."""
     ledger = open_ledger(home)
-    known = {one.sha for one in ledger.artifacts(config=spec.config)}
+    known = {one.sha: one for one in ledger.artifacts(config=spec.config)}
     parents = [(result.dataset, "dataset")] + ([] if result.parent is None else [(result.parent, "parent")])
     ledger.record_artifact(
         result.weights,
@@ -122,7 +199,12 @@ def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str
         spec.config,
         spec.generation,
         parents=[(sha, role) for sha, role in parents if sha in known],
-        meta={"samples": result.samples, "validation_loss": result.validation_loss, "family": spec.family},
+        meta={
+            "samples": result.samples,
+            "validation_loss": result.validation_loss,
+            "family": spec.family,
+            "waivers": [waiver for sha, _ in parents if sha in known for waiver in known[sha].meta.get("waivers", [])],
+        },
         token=spec.token,
     )
     payload = {
@@ -153,6 +235,7 @@ def record_net(home: Home, network: Network, path: Path) -> None:
     )  # fmt: skip
 
 
+@_effect
 def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pairs: list[GamePair]) -> None:
     """The report, and the evaluation with every game pair, which promotion asks for."""
     ledger = open_ledger(home)
@@ -189,3 +272,11 @@ def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pair
         "gate_version": result.gate_version,
     }
     _tell(ledger, spec, EventType.EVALUATION_COMPLETED, payload)
+
+
+_REPLAYED: dict[str, tuple[Callable[..., None], type[StageSpec], type[Frozen]]] = {
+    "record_games": (record_games, SelfplaySpec, SelfplayResult),
+    "record_weights": (record_weights, TrainSpec, TrainResult),
+    "record_gauntlet": (record_gauntlet, GauntletSpec, GauntletResult),
+}
+"""The stages that hosts do."""

@@ -123,6 +123,7 @@ class ExportSpec(StageSpec):
     window: int | None = Field(gt=0, description="newest rows to keep (gates.md data window); None = all")
     dense: str | None = Field(default=None, description="file for RingRift's key set besides; None = none")
     object_policies: bool = Field(default=False, description="RingRift's pickled policy arrays in the dense file")
+    waiver: int | None = Field(default=None, description="parity waiver in force; None = only games that passed")
 
 
 class ExportResult(Frozen):
@@ -137,6 +138,7 @@ class ExportResult(Frozen):
     soft_target_fraction: float
     seconds: float
     dense: str | None = Field(default=None, description="the file with RingRift's key set, if it was asked for")
+    waived_games: int = Field(default=0, description="games in it that parity has not passed, under the spec's waiver")
 
 
 class TrainSpec(StageSpec):
@@ -219,9 +221,10 @@ class GauntletResult(Frozen):
 class PromoteSpec(StageSpec):
     candidate: Sha256
     candidate_path: str
-    report: Sha256
-    report_path: str
+    report: Sha256 | None = Field(description="the gauntlet to go by; None only under a waiver")
+    report_path: str | None
     auto_promote: bool
+    waiver: int | None = Field(default=None, description="gauntlet waiver in force: promote without a PASS")
 
 
 class PromoteResult(Frozen):
@@ -231,16 +234,33 @@ class PromoteResult(Frozen):
     reason: str
 
 
+HOST_DESTINATION = "host:"
+"""Begins a destination that is a host of the inventory; any other is a folder of this machine."""
+
+
 class DistributeSpec(StageSpec):
     weights: Sha256
-    destinations: list[str]
+    destinations: list[str] = Field(description="folders, and host:NAME of the inventory")
+    force: bool = Field(default=False, description="send again what is there already")
 
 
 class Delivery(Frozen):
+    """One net at one destination.
+
+    pending: its host is away, and it catches up later; copying; verified: read back by hash; failed: see error;
+    stale: a newer net took its place.
+    """
+
     destination: str
     path: str
     verified: bool
     error: str | None
+    state: Literal["pending", "copying", "verified", "failed", "stale"] = "verified"
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has to look after it: it failed, and not because a host is away."""
+        return not self.verified and self.state != "pending"
 
 
 class DistributeResult(Frozen):

@@ -5,7 +5,6 @@ A training that was killed goes on from its checkpoint when it is asked again wi
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from ringrift_ops.network.checkpoints import NAME
 from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
 from ringrift_ops.network.training import Plan, Progress, train
 from ringrift_ops.network.weights import Network, load_network, weights_bytes
+from ringrift_ops.stages.checkpoints import checkpoint_folder, training_facts
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.recording import record_weights
@@ -24,18 +24,6 @@ from ringrift_ops.store import Store, atomic_write, replace_symlink, sha256_file
 
 SPEC_NAME = "spec.json"
 """What is trained, beside its checkpoint."""
-
-
-def _facts(spec: TrainSpec) -> TrainSpec:
-    """The training itself: neither under which token it runs nor where it was interrupted."""
-    return spec.model_copy(update={"token": 0, "resume_from": None})
-
-
-def checkpoint_folder(home: Home, spec: TrainSpec) -> Path:
-    """Where the checkpoints of this training lie: one chain per training, whatever token it runs under."""
-    facts = _facts(spec).model_dump_json()
-    run = f"g{spec.generation}" if spec.generation is not None else "x"
-    return home.training / "checkpoints" / f"{spec.config}-{run}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 
 
 def _dataset(home: Home, spec: TrainSpec) -> Dataset:
@@ -71,7 +59,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
     home = Home.find()
     dataset, parent = _dataset(home, spec), _parent(home, spec)
     folder = checkpoint_folder(home, spec)
-    atomic_write(folder / SPEC_NAME, _facts(spec).model_dump_json(indent=1).encode())
+    atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
     plan = Plan(
         config=spec.config,
         family=spec.family,
@@ -112,7 +100,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
             parent,
             dataset_sha=spec.dataset,
             parent_sha=spec.parent,
-            train_spec=_facts(spec).model_dump_json(),
+            train_spec=training_facts(spec).model_dump_json(),
             folder=folder,
             resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
             progress=show,

@@ -48,7 +48,7 @@ def imported(tmp_path: Path, **variables: str) -> dict[str, list[str]]:
 
 def test_the_dag_file_makes_a_dag_per_config_and_imports_nothing_heavy(tmp_path: Path) -> None:
     answer = imported(tmp_path)
-    assert answer["dags"] == sorted([*CONFIGS, "candidates"])
+    assert answer["dags"] == sorted([*CONFIGS, "candidates", "data_validation"])
     roots = {name.partition(".")[0] for name in answer["modules"]}
     assert roots.isdisjoint(HEAVY)
     assert not any(name.startswith(("airflow.models", "airflow.jobs")) for name in answer["modules"])
@@ -75,7 +75,7 @@ def test_every_config_has_the_same_tasks_each_with_a_limit_and_a_policy(dags: di
     assert dag.catchup is False
     assert {CONFIGS[config].board, f"{CONFIGS[config].players}p"} <= dag.tags
     assert dag.doc_md is not None
-    assert set(dag.params) == {"profile", "stages", "force", "candidate"}
+    assert set(dag.params) == {"profile", "stages", "force", "priority", "candidate"}
     for task in dag.tasks:
         assert task.execution_timeout is not None, task.task_id
         assert task.retries >= 1, task.task_id

@@ -43,6 +43,10 @@ def measure_of(part: str, home: Path | None) -> Measure:
         from tests.bench.dagfiles import dags
 
         return dags
+    if part == "standing":
+        from tests.bench.standing import standing
+
+        return standing
     if part == "hops":
         from tests.bench.hops import hops
 

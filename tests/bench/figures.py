@@ -25,6 +25,7 @@ PARTS: Final = {
     "speeds": "Data, players, training: one core",
     "memory": "Peak memory of each stage",
     "dags": "DAG files",
+    "standing": "`ringrift status` with years on record",
     "hops": "Airflow with the project's settings: from the end of a task to the start of the next",
     "first": "From `make run` to a promoted net",
 }

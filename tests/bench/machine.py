@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 from ringrift_ops.home import HOME_VARIABLE, Home, project_folder
 
 BUSY_LOAD: Final = 0.25
-"""Load per core above which figures are marked as measured beside other work."""
+"""Cores at work per core before a part begins, above which its figures are marked as measured beside other work."""
+LOOK_SECONDS: Final = 2.0
 
 CACHE_VARIABLE: Final = "RINGRIFT_NUMBA_CACHE"
 
@@ -34,7 +36,10 @@ class BenchError(Exception):
 
 
 class Machine(BaseModel):
-    """Where a figure was measured; ``load`` is the one-minute load average before it."""
+    """Where a figure was measured; ``load`` is how many cores others kept at work just before.
+
+    (Not the load average, which still holds the part of the bench before this one.)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +50,8 @@ class Machine(BaseModel):
     @classmethod
     def now(cls) -> Machine:
         """This machine, as loaded as it is."""
-        return cls(cpu=_cpu(), cores=os.cpu_count() or 1, load=round(os.getloadavg()[0], 2))
+        cores = os.cpu_count() or 1
+        return cls(cpu=_cpu(), cores=cores, load=round(psutil.cpu_percent(LOOK_SECONDS) / 100 * cores, 2))
 
 
 def _cpu() -> str:

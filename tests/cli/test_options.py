@@ -174,6 +174,33 @@ def test_R65_status_has_the_runbooks_keys_and_writes_the_state_file(
     assert json.loads((tmp_path / "state.json").read_text())["phase_status"] == "idle"
 
 
+def test_R65_options_may_stand_before_the_phase(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "canonical_selfplay", "--board", "hex8"]
+    assert main(["pipeline", "--dry-run", *words, "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["spec"]["config"] == "hex8_2p"
+    assert main(["pipeline", "--state", str(tmp_path / "state.json"), "status"]) == ExitCode.DONE
+    assert json.loads((tmp_path / "state.json").read_text())["phase_status"] == "idle"
+    assert not (home / "pipeline_state.json").exists()
+    assert main(["pipeline", "--dry-run", "status"]) == ExitCode.DONE
+    assert not (home / "pipeline_state.json").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_R65_a_phase_writes_the_state_file_afterwards(named: bool, home: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json" if named else home / "pipeline_state.json"
+    words = ["--board", "square8", "--num-games", "2", "--profile", "tiny", "--seed", "3"]
+    option = ["--state", str(state)] if named else []
+    assert main(["pipeline", "run", "canonical_selfplay", *words, *option]) == ExitCode.DONE
+    assert json.loads(state.read_text())["phase_status"] == "idle"
+
+
+def test_R65_a_state_file_that_cannot_be_written_is_told_before_the_phase(home: Path, tmp_path: Path) -> None:
+    words = ["run", "canonical_selfplay", "--board", "square8", "--num-games", "2", "--profile", "tiny"]
+    (tmp_path / "file").touch()
+    assert main(["pipeline", "--state", str(tmp_path / "file" / "state.json"), *words]) == ExitCode.INFRASTRUCTURE
+    assert not list(Home(home).games.glob("*"))
+
+
 def test_selfplay_follows_the_profile_and_the_options_go_over_it() -> None:
     plain = selfplay.spec_of("hex8_2p", profile="tiny", seed=5)
     assert (plain.player, plain.games, plain.weights) == (TINY.first_player, TINY.first_games, None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ringrift_ops.games.records import GameRecord
@@ -76,6 +77,17 @@ def changed(record: GameRecord, field: str, at: int, value: Any) -> GameRecord:
     return replace(record, **{field: tuple(values)})
 
 
+def other_code(record: GameRecord, at: int) -> GameRecord:
+    """The record with the code of another move that is legal there too beside the move ``at``."""
+    codes = np.frombuffer(record.move_codes or b"", "<i8").copy()
+    rules = game(record.config)
+    state = rules.initial_state(record.swap_rule)
+    for code in codes[:at]:
+        state = rules.apply(state, int(code))
+    codes[at] = next(int(code) for code in rules.legal_moves(state) if code != codes[at])
+    return replace(record, move_codes=codes.tobytes())
+
+
 def one_move_more(record: GameRecord) -> GameRecord:
     return replace(
         record, moves=(*record.moves, "0L"), seats=(*record.seats, 1), phases=(*record.phases, "LP"), final_hash=None
@@ -87,6 +99,7 @@ def one_move_more(record: GameRecord) -> GameRecord:
     [
         (lambda record: changed(record, "moves", 4, "X0,0"), 4, ("illegal_python", "illegal_typescript")),
         (lambda record: changed(record, "phases", 6, "CA"), 6, ("recorded_phase",)),
+        (lambda record: other_code(record, 8), 8, ("recorded_code",)),
         (lambda record: replace(record, winner=3 - record.winner), -1, ("recorded_result",)),
         (lambda record: replace(record, termination_reason="structural"), -1, ("recorded_result",)),
         (lambda record: replace(record, winner=None, termination_reason="max_moves"), -1, ("recorded_result",)),
@@ -95,7 +108,18 @@ def one_move_more(record: GameRecord) -> GameRecord:
         (lambda record: replace(record, final_hash="0123456789abcdef"), -1, ("recorded_hash",)),
         (one_move_more, -1, ("move_count",)),
     ],
-    ids=["illegal move", "phase", "winner", "reason", "cap", "eliminated", "hand", "hash", "move after the end"],
+    ids=[
+        "illegal move",
+        "phase",
+        "code",
+        "winner",
+        "reason",
+        "cap",
+        "eliminated",
+        "hand",
+        "hash",
+        "move after the end",
+    ],
 )
 def test_a_record_that_is_wrong_is_found_at_its_move(
     lie: Callable[[GameRecord], GameRecord], move: int, kinds: tuple[str, ...]

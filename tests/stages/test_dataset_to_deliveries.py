@@ -424,6 +424,16 @@ def test_distribution_is_verified_by_hash_and_told_where_it_fails(made: Made, ho
     }  # fmt: skip
 
 
+def test_a_destination_that_got_nothing_is_named_in_one_line(
+    made: Made, house: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = spec_file(tmp_path, distribution(made, tmp_path / "good", Path("/proc/ringrift")))
+    assert main(["distribute", "--spec", str(spec)]) == ExitCode.INFRASTRUCTURE
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ringrift:")]
+    assert line.startswith("ringrift: not delivered to /proc/ringrift: ")
+    assert "good" not in line
+
+
 def test_distribution_again_changes_nothing_and_a_damaged_source_reaches_nobody(
     made: Made, house: Home, tmp_path: Path
 ) -> None:

@@ -31,9 +31,10 @@ from ringrift_ops.rules.layout import PHASE_NAMES
 from ringrift_ops.stages import export, parity, selfplay, train
 from ringrift_ops.stages.export import LostTargetsError, NoPassedGamesError
 from ringrift_ops.stages.heartbeat import Heartbeat, last_heartbeat, silent
+from ringrift_ops.stages.recording import open_ledger
 from ringrift_ops.stages.selfplay import RepeatedGamesError
 from ringrift_ops.stages.specs import SearchSettings
-from ringrift_ops.store import WriteError, sha256_file
+from ringrift_ops.store import Store, WriteError, sha256_file
 from tests.stages.conftest import CONFIG, GAMES, Made, changed, export_spec, parity_spec, selfplay_spec, spec_file
 
 
@@ -158,6 +159,18 @@ def test_F17_parity_finds_a_game_that_was_changed_and_export_leaves_it_out(house
     assert export.run(export_spec(played.path), silent).games == 3
 
 
+def test_R16_a_game_that_fails_parity_is_told_in_one_line_that_names_the_bundle(
+    house: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = house.resolve(selfplay.run(selfplay_spec(games=2, seed=6), silent).path)
+    statement(path, "UPDATE games SET winner = 3 - winner WHERE game_id = (SELECT min(game_id) FROM games)")
+    assert main(["parity", "--db", str(path), "--config", CONFIG, "--profile", "tiny"]) == ExitCode.GATE_SAID_NO
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ringrift:")]
+    assert line.startswith("ringrift: Parity validation failed: 1 games failed parity check, 2 were checked; ")
+    bundle = line.split("diff ")[1].split("`")[0]
+    assert main(["parity", "diff", bundle]) == ExitCode.DONE
+
+
 def test_F1_every_searched_decision_carries_its_policy(made: Made) -> None:
     assert made.exported.soft_target_fraction == 1.0
     assert made.exported.policy_samples == made.exported.samples
@@ -217,6 +230,19 @@ def test_R12_a_limited_export_never_has_more_samples_than_asked_for(made: Made, 
     by_game = np.bincount(dataset.game)
     assert len(by_game) == limited.games == min(most, made.exported.games)
     assert by_game.max() - by_game.min() <= 1, "as even as whole numbers are"
+
+
+def test_R12_an_export_names_its_dataset_as_asked_and_the_store_keeps_it(
+    made: Made, house: Home, tmp_path: Path
+) -> None:
+    named = tmp_path / "hex8_2p.npz"
+    exported = export.run(changed(made.export, output=str(named), max_samples=50), silent)
+    assert named.resolve() == house.resolve(exported.path) == Store(house).path(exported.dataset, ".npz")
+    named.unlink()
+    (kept,) = [
+        one for one in open_ledger(house).artifacts(config=CONFIG, kind="dataset") if one.sha == exported.dataset
+    ]
+    assert sha256_file(house.resolve(kept.path)) == exported.dataset
 
 
 def test_lineage_leads_from_the_net_to_its_games_and_its_evidence(made: Made, house: Home) -> None:

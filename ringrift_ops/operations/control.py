@@ -1,0 +1,260 @@
+"""What operators start, stop, reset and recover. Every change has an actor, a reason, and an audit row before it.
+
+Nothing here passes over parity, a gate, or the fencing: ``force`` does work anew and does not wait for the cooldown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from ringrift_ops.errors import GateError, InfrastructureError, NoDataError
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import JobState
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import EventType, GenerationState, Ledger, generation_lease
+from ringrift_ops.operations import breakers
+from ringrift_ops.operations.by import By
+from ringrift_ops.operations.idle import cooldown_until, stamp
+from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.settings import Settings, config_named, profile_named, stage_named
+from ringrift_ops.stages.specs import Stage
+
+UNDER_WAY = ("queued", "running")
+"""In this order: a run that goes from one to the other between two looks is seen twice, not missed."""
+
+STUCK = ("failed", "upstream_failed", "up_for_retry", "restarting", "removed")
+
+
+class PlatformNotRunningError(InfrastructureError):
+    """A run is to be started or changed, and no Airflow runs that could."""
+
+
+class CooldownError(GateError):
+    """A training is asked for too soon after the last one."""
+
+    def __init__(self, config: str, until: datetime) -> None:
+        super().__init__(
+            f"{config}: the last training has just ended; the next may begin at {stamp(until)}; wait, or train all the "
+            f"same with `ringrift trigger {config} train --force --reason WHY`"
+        )
+        self.until = until
+
+
+class NothingToRecoverError(NoDataError):
+    """A config has no run that could be recovered."""
+
+
+class Airflow(Protocol):
+    """What is needed of Airflow; ``platform.api.Api`` is it."""
+
+    def unpause(self, dag_id: str) -> None: ...
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str: ...
+    def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]: ...
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]: ...
+    def end_run(self, dag_id: str, run_id: str) -> None: ...
+    def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The home that is controlled, and its Airflow: None when the platform does not run."""
+
+    home: Home
+    settings: Settings
+    ledger: Ledger
+    airflow: Airflow | None
+
+    @property
+    def jobs(self) -> LocalJobs:
+        return LocalJobs(self.home.jobs)
+
+    def running_airflow(self) -> Airflow:
+        """Return Airflow; raises :class:`PlatformNotRunningError`."""
+        if self.airflow is None:
+            raise PlatformNotRunningError(f"the platform of {self.home.root} does not run; start it with `ringrift up`")
+        return self.airflow
+
+    def show(self) -> None:
+        """Bring the files that people read up to date."""
+        self.ledger.write_pipeline_state(self.home.pipeline_state)
+        write_logs(self.home, self.ledger)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that was started, or that was under way with the same wishes already."""
+
+    run_id: str
+    new: bool
+
+
+def start(controls: Controls, by: By, config: str, profile: str | None = None) -> Started:
+    """Start a whole generation of a config; one that somebody started and that is under way is returned (R5).
+
+    Raises ``UnknownConfigError``, ``UnknownProfileError``, :class:`PlatformNotRunningError`.
+    """
+    return _start(controls, by, "start", config, list(Stage), force=False, profile=profile)
+
+
+def trigger(
+    controls: Controls,
+    by: By,
+    config: str,
+    stage: str,
+    *,
+    force: bool = False,
+    following: bool = False,
+    profile: str | None = None,
+) -> Started:
+    """Start a run limited to a stage (and, with ``following``, to what follows) (R3).
+
+    ``force`` does it anew although it is there and does not wait for the cooldown; it needs a reason and passes over
+    neither parity nor a gate nor a breaker. Raises :class:`CooldownError`, ``BreakerOpenError``,
+    ``MissingReasonError``, ``UnknownConfigError``, ``UnknownStageError``, :class:`PlatformNotRunningError`.
+    """
+    key, first = config_named(config).key, stage_named(stage)
+    order = list(Stage)
+    stages = order[order.index(first) :] if following else [first]
+    if force:
+        by.needs_reason(f"forcing {first.value} of {key}")
+    for one in stages:
+        breakers.admit(controls.ledger, key, one)
+    if Stage.TRAIN in stages and not force:
+        _refuse_in_cooldown(controls, key, profile)
+    return _start(controls, by, "trigger", key, stages, force=force, profile=profile)
+
+
+def _refuse_in_cooldown(controls: Controls, config: str, profile: str | None) -> None:
+    last = controls.ledger.events(types=[EventType.TRAINING_COMPLETED], config=config, limit=1)
+    until = cooldown_until(last[-1].at if last else None, controls.settings.profile(config, profile))
+    if until is not None and until > datetime.now(UTC):
+        raise CooldownError(config, until)
+
+
+def _start(
+    controls: Controls, by: By, verb: str, config: str, stages: Sequence[Stage], *, force: bool, profile: str | None
+) -> Started:
+    key = config_named(config).key
+    row = profile_named(profile or controls.settings.default_profile)
+    return start_run(
+        controls, by, verb, key, {"profile": row, "stages": [stage.value for stage in stages], "force": force}
+    )
+
+
+def start_run(controls: Controls, by: By, verb: str, key: str, conf: dict[str, Any]) -> Started:
+    """Start a run of a config with these params, unless one with the same is under way."""
+    airflow = controls.running_airflow()
+    for state in UNDER_WAY:
+        for run in airflow.runs(key, state=state, run_type="manual"):
+            if run.get("conf") == conf:
+                return Started(str(run["dag_run_id"]), new=False)
+    run_id = f"{verb}__{conf['stages'][0]}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    by.audited(controls.ledger, verb, key, run_id=run_id, **conf)
+    airflow.unpause(key)
+    return Started(airflow.trigger(key, conf, run_id), new=True)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """What a reset cleared: runs that were ended, jobs, the holder of the lease, generations, stages, breakers."""
+
+    config: str
+    runs: list[str]
+    jobs: list[str]
+    lease: str | None
+    generations: list[int]
+    stages: int
+    breakers: list[str]
+
+
+def reset(controls: Controls, by: By, config: str) -> Reset:
+    """End what is under way of a config and clear its failed state, lease and breakers; every artifact stays (R4).
+
+    Nothing to clear changes nothing. Raises ``UnknownConfigError``.
+    """
+    key, ledger = config_named(config).key, controls.ledger
+    reason = by.reason or "reset"
+    by.audited(ledger, "reset", key)
+    runs = []
+    if controls.airflow is not None:
+        for state in UNDER_WAY:
+            runs += [str(run["dag_run_id"]) for run in controls.airflow.runs(key, state=state)]
+        runs = list(dict.fromkeys(runs))
+        for run_id in runs:
+            controls.airflow.end_run(key, run_id)
+    jobs = end_jobs(controls, key)
+    lease = ledger.force_release_lease(generation_lease(key), reason=reason, actor=by.actor)
+    withdrawn = [
+        ledger.withdraw_generation(one.id, f"reset by {by.actor}: {reason}").id
+        for state in (GenerationState.RUNNING, GenerationState.WAITING)
+        for one in ledger.generations(key, state=state)
+    ]
+    found = Reset(
+        config=key,
+        runs=runs,
+        jobs=jobs,
+        lease=None if lease is None else lease.holder,
+        generations=withdrawn,
+        stages=ledger.clear_unfinished_stages(key),
+        breakers=[one.action for one in breakers.reset(ledger, by, None, key)],
+    )
+    controls.show()
+    return found
+
+
+def end_jobs(controls: Controls, config: str, stage: Stage | None = None) -> list[str]:
+    """End the running jobs of a config's generations (of one stage) and return their ids; they can be resumed."""
+    ended = []
+    for generation in controls.ledger.generations(config, state=GenerationState.RUNNING) + controls.ledger.generations(
+        config, state=GenerationState.WAITING
+    ):
+        for run in controls.ledger.stage_runs(generation.id, None if stage is None else stage.value):
+            if run.job_id is not None and controls.jobs.poll(run.job_id).state is JobState.RUNNING:
+                controls.jobs.kill(run.job_id)
+                ended.append(run.job_id)
+    return ended
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The run that is taken up again, and the tasks that were stuck in it with their states."""
+
+    config: str
+    run_id: str
+    tasks: dict[str, str]
+    done: bool
+
+
+def recover(controls: Controls, by: By, config: str, *, dry_run: bool = False) -> Recovery:
+    """Let the stuck tasks of a config's run, and all after them, be done again (R29).
+
+    The run is the one under way, else the newest. What exists is taken up, jobs that run are adopted. Stuck are tasks
+    that failed, and those that wait under a lease that ran out. Raises :class:`NothingToRecoverError`,
+    :class:`PlatformNotRunningError`, ``UnknownConfigError``.
+    """
+    key, airflow = config_named(config).key, controls.running_airflow()
+    runs = [run for state in UNDER_WAY for run in airflow.runs(key, state=state)] or airflow.runs(key, limit=1)
+    if not runs:
+        raise NothingToRecoverError(f"{key}: there is no run yet; `ringrift start {key}`")
+    run_id = str(runs[0]["dag_run_id"])
+    lease = controls.ledger.lease(generation_lease(key))
+    lapsed = lease is None or lease.holder != run_id or lease.expires_at <= datetime.now(UTC)
+    stuck_states = (*STUCK, "deferred") if lapsed else STUCK
+    stuck = {
+        str(task["task_id"]): str(task["state"])
+        for task in airflow.tasks(key, run_id)
+        if task["state"] in stuck_states and task["task_id"] != "finish"
+    }
+    if not stuck:
+        raise NothingToRecoverError(
+            f"{key}: run {run_id} has no stuck task; `ringrift status {key}` shows what it does"
+        )
+    if not dry_run:
+        by.audited(controls.ledger, "recover", key, run_id=run_id, tasks=stuck)
+        first = [name for name, state in stuck.items() if state != "upstream_failed"]
+        airflow.clear(key, run_id, first or list(stuck))
+        controls.show()
+    return Recovery(key, run_id, stuck, done=not dry_run)

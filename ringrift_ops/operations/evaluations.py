@@ -1,0 +1,62 @@
+"""Evaluations on request: a run of the gauntlet and what follows, and how the last one went (R52)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ringrift_ops.errors import UsageError
+from ringrift_ops.operations.by import By
+from ringrift_ops.operations.control import UNDER_WAY, Controls, Started, start_run
+from ringrift_ops.operations.promotions import Desk, Net, adopt
+from ringrift_ops.settings import config_named
+from ringrift_ops.stages.specs import Stage
+
+Priority = Literal["normal", "high"]
+PRIORITIES: tuple[Priority, ...] = ("normal", "high")
+JUDGING = (Stage.GAUNTLET, Stage.PROMOTE, Stage.DISTRIBUTE)
+
+
+class UnknownPriorityError(UsageError):
+    """A priority that does not exist."""
+
+
+def queue_evaluation(controls: Controls, by: By, config: str, net: Net, priority: str = "normal") -> Started:
+    """Start a run that plays the gauntlet of ``net`` and promotes it on a PASS; one under way is returned.
+
+    ``high``: it has its turn before every other run of the config that waits. A net from outside is loaded strictly and
+    recorded first. Raises :class:`UnknownPriorityError`, ``UnknownConfigError``, ``PlatformNotRunningError``.
+    """
+    key = config_named(config).key
+    if priority not in PRIORITIES:
+        raise UnknownPriorityError(f"unknown priority {priority!r}; valid: {', '.join(PRIORITIES)}")
+    controls.running_airflow()
+    adopt(Desk(controls.home, controls.settings, controls.ledger), key, net)
+    conf = {
+        "profile": controls.settings.default_profile,
+        "stages": [stage.value for stage in JUDGING],
+        "candidate": net.sha,
+        "priority": priority,
+    }
+    return start_run(controls, by, "evaluate", key, conf)
+
+
+def evaluation_status(controls: Controls, config: str) -> dict[str, Any]:
+    """Return the last evaluation of a config (None before the first) and the runs that will judge a net.
+
+    Keys: ``last`` with candidate, verdict, reason, opponents, gate_version, at; ``queued`` with run_id, candidate and
+    state of runs under way, empty while the platform does not run. Raises ``UnknownConfigError``.
+    """
+    key = config_named(config).key
+    found = controls.ledger.evaluations(key, limit=1)
+    last = None
+    if found:
+        names = ("candidate", "verdict", "reason", "opponents", "gate_version")
+        last = {name: getattr(found[0], name) for name in names} | {"at": found[0].created_at}
+    queued: dict[str, dict[str, Any]] = {}
+    for state in UNDER_WAY if controls.airflow is not None else ():
+        for run in controls.running_airflow().runs(key, state=state):
+            candidate = (run.get("conf") or {}).get("candidate")
+            if candidate is not None:
+                run_id = str(run["dag_run_id"])
+                queued[run_id] = {"run_id": run_id, "candidate": candidate, "state": state}
+    return {"last": last, "queued": list(queued.values())}

@@ -1,0 +1,81 @@
+"""The training lock of a config: the lease under which a generation of it writes (R23, R76)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ringrift_ops.errors import GateError
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import JobState
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import Lease, Ledger, generation_lease
+from ringrift_ops.operations.by import By
+from ringrift_ops.settings import CONFIGS, LEASES, config_named
+
+
+class LockInUseError(GateError):
+    """A lock whose holder is alive is to be released, without a reason."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock that is held. ``in_use``: by what that is alive; None when its holder shows no sign of life."""
+
+    config: str
+    holder: str
+    since: datetime
+    until: datetime
+    generation: int | None
+    in_use: str | None
+
+
+def locks(home: Home, ledger: Ledger, config: str | None = None, now: datetime | None = None) -> list[Lock]:
+    """Return the locks that are held (of one config); raises ``UnknownConfigError``."""
+    moment = now or datetime.now(UTC)
+    found = []
+    for key in CONFIGS if config is None else [config_named(config).key]:
+        lease = ledger.lease(generation_lease(key))
+        if lease is None or lease.holder is None:
+            continue
+        in_use = _in_use(home, ledger, key, lease, moment)
+        if in_use is not None or lease.expires_at > moment:
+            found.append(Lock(key, lease.holder, lease.acquired_at, lease.expires_at, lease.generation, in_use))
+    return found
+
+
+def _in_use(home: Home, ledger: Ledger, config: str, lease: Lease, now: datetime) -> str | None:
+    if lease.generation is None:
+        return lease.holder if lease.expires_at > now else None
+    jobs = LocalJobs(home.jobs)
+    for run in ledger.stage_runs(lease.generation):
+        if run.job_id is not None and run.state == "running" and jobs.poll(run.job_id).state is JobState.RUNNING:
+            return f"job {run.job_id}"
+    heard = now - timedelta(seconds=LEASES.waiting_seconds)
+    for wait in ledger.waits(config):
+        if wait.generation == lease.generation and wait.seen_at >= heard:
+            return f"run {wait.run_id}, which waits for {wait.condition.value}"
+    return None
+
+
+def release(home: Home, ledger: Ledger, by: By, config: str, now: datetime | None = None) -> Lock | None:
+    """Release the lock of a config and return it as it was; None when nobody held it.
+
+    The holder's token is void from here on. A lock in use is released only with a reason: :class:`LockInUseError`
+    names who uses it. Raises ``UnknownConfigError``.
+    """
+    key = config_named(config).key
+    held = locks(home, ledger, key, now)
+    if not held:
+        return None
+    lock = held[0]
+    if lock.in_use is not None and not by.reason:
+        raise LockInUseError(
+            f"the lock of {key} is in use by {lock.in_use} (held by {lock.holder} until "
+            f"{lock.until.isoformat(timespec='seconds')}); what it makes would be refused: wait for it, or say "
+            "why with --reason"
+        )
+    reason = by.reason or f"{lock.holder} shows no sign of life"
+    by.audited(ledger, "release lock", key, holder=lock.holder, generation=lock.generation, in_use=lock.in_use)
+    ledger.force_release_lease(generation_lease(key), reason=reason, actor=by.actor, now=now)
+    return lock

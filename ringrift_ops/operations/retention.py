@@ -1,0 +1,235 @@
+"""Retention: the one job that removes files, by a plan that is shown first (F18).
+
+Never removed: a net that was ever in force and all it was made from; what a generation under way was asked to read; the
+newest of each kind; the only copy of anything that cannot be made again. So games stay, and a net goes only when a
+verified copy lies at a destination. A dataset can be made again while its games are here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.folder import JobFolder
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import Artifact, GenerationState, Ledger
+from ringrift_ops.operations.by import By
+from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.settings import CONFIGS, RETENTION
+from ringrift_ops.stages.specs import Sha256
+from ringrift_ops.store import sha256_file
+
+LEASE = "retention"
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that may go. ``bytes`` on the disk; ``why`` it may."""
+
+    kind: str
+    path: Path
+    bytes: int
+    why: str
+    sha: Sha256 | None = None
+
+
+@dataclass(frozen=True)
+class RetentionPlan:
+    """What may go, and what stays though it is old: {kind: {why: how many}}."""
+
+    removals: list[Removal]
+    kept: dict[str, dict[str, int]]
+
+    @property
+    def bytes(self) -> int:
+        """How much the plan would free."""
+        return sum(one.bytes for one in self.removals)
+
+
+@dataclass
+class _Tally:
+    removals: list[Removal] = field(default_factory=list)
+    kept: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def keep(self, kind: str, why: str) -> None:
+        self.kept.setdefault(kind, Counter())[why] += 1
+
+
+def retention_plan(home: Home, ledger: Ledger, now: float | None = None) -> RetentionPlan:
+    """Return what may be removed; changes nothing. ``now``: seconds since the epoch."""
+    tally, moment = _Tally(), time.time() if now is None else now
+    unfinished = [
+        one for state in (GenerationState.RUNNING, GenerationState.WAITING) for one in ledger.generations(state=state)
+    ]
+    in_use = {one.parent for one in unfinished if one.parent is not None}
+    in_use |= {
+        value
+        for one in unfinished
+        for run in ledger.stage_runs(one.id)
+        for value in (*_texts(run.spec), *_texts(run.result or {}))
+    }
+    links = (path for folder in (home.training, home.models) if folder.is_dir() for path in folder.iterdir())
+    linked = {path.resolve() for path in links if path.is_symlink()}
+    for config in CONFIGS:
+        needed = _lineage_of_champions(ledger, config)
+        _datasets(home, ledger, config, needed, in_use, linked, tally)
+        _nets(home, ledger, config, needed, in_use, linked, tally)
+        for batch in ledger.artifacts(config=config, kind="games"):
+            lineage = batch.sha in needed
+            tally.keep("games", "of a net that was in force" if lineage else "the only copy of games")
+    running = {f"{one.config}-g{one.id}" for one in unfinished}
+    _checkpoints(home, running, tally)
+    _jobs(home, running, moment, tally)
+    _task_logs(home, moment, tally)
+    return RetentionPlan(tally.removals, {kind: dict(whys) for kind, whys in tally.kept.items()})
+
+
+def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
+    """Remove what the plan of this moment names, and return it. One at a time; every file is on record in the audit.
+
+    Raises ``LeaseHeldError`` while another retention runs, ``MissingReasonError``.
+    """
+    by.needs_reason("removing files")
+    lease = ledger.acquire_lease(LEASE, by.actor)
+    try:
+        plan = retention_plan(home, ledger)
+        for one in plan.removals:
+            place = home.relative(one.path)
+            by.audited(ledger, "remove", None, kind=one.kind, path=place, sha=one.sha, why=one.why)
+            if one.path.is_dir():
+                shutil.rmtree(one.path)
+            else:
+                one.path.unlink(missing_ok=True)
+    finally:
+        ledger.release_lease(LEASE, lease.token)
+    write_logs(home, ledger)
+    return plan
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a spec: hashes and paths among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def _lineage_of_champions(ledger: Ledger, config: str) -> set[Sha256]:
+    """Return every net that was ever in force and all it was made from."""
+    nets = {move.sha for move in ledger.promotions(config)}
+    found = set(nets)
+    for net in nets:
+        found |= {relative.artifact.sha for relative in ledger.lineage(net).ancestors}
+    return found
+
+
+def _datasets(
+    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: _Tally
+) -> None:  # fmt: skip
+    for number, one in enumerate(ledger.artifacts(config=config, kind="dataset")):
+        path = home.resolve(one.path)
+        games = [parent.artifact for parent in ledger.lineage(one.sha).ancestors if parent.artifact.kind == "games"]
+        if number < RETENTION.datasets:
+            tally.keep("dataset", f"of the newest {RETENTION.datasets}")
+        elif one.sha in needed:
+            tally.keep("dataset", "of a net that was in force")
+        elif _used(one, in_use):
+            tally.keep("dataset", "read by a generation under way")
+        elif path.resolve() in linked:
+            tally.keep("dataset", "a link leads to it")
+        elif not games or not all(home.resolve(batch.path).exists() for batch in games):
+            tally.keep("dataset", "the only copy: not all of its games are here")
+        elif path.exists():
+            why = f"older than the newest {RETENTION.datasets} of {config}; export makes it again"
+            tally.removals.append(Removal("dataset", path, path.stat().st_size, why, one.sha))
+
+
+def _nets(
+    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: _Tally
+) -> None:  # fmt: skip
+    for number, one in enumerate(ledger.artifacts(config=config, kind="weights")):
+        path = home.resolve(one.path)
+        if number < RETENTION.nets:
+            tally.keep("net", f"of the newest {RETENTION.nets}")
+        elif one.sha in needed:
+            tally.keep("net", "was in force, or one that was descends from it")
+        elif _used(one, in_use):
+            tally.keep("net", "read by a generation under way")
+        elif path.resolve() in linked:
+            tally.keep("net", "a link leads to it")
+        elif path.exists():
+            copy = _copy_of(home, ledger, one)
+            if copy is None:
+                tally.keep("net", "the only copy")
+            else:
+                why = f"older than the newest {RETENTION.nets} of {config}, never in force; a copy lies at {copy}"
+                tally.removals.append(Removal("net", path, path.stat().st_size, why, one.sha))
+
+
+def _used(artifact: Artifact, in_use: set[str]) -> bool:
+    return artifact.sha in in_use or artifact.path in in_use
+
+
+def _copy_of(home: Home, ledger: Ledger, artifact: Artifact) -> Path | None:
+    """Return a delivered copy whose bytes are right now those of the artifact."""
+    for delivery in ledger.deliveries(artifact.sha):
+        path = home.resolve(delivery.path)
+        if delivery.verified and path.is_file() and sha256_file(path) == artifact.sha:
+            return path
+    return None
+
+
+def _checkpoints(home: Home, running: set[str], tally: _Tally) -> None:
+    """Folders of trainings that never ended: the newest per config stay, and those of generations under way."""
+    folder = home.training / "checkpoints"
+    by_config: dict[str, list[Path]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        by_config.setdefault(path.name.split("-")[0], []).append(path)
+    for config, paths in sorted(by_config.items()):
+        newest_first = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+        for number, path in enumerate(newest_first):
+            if number < RETENTION.checkpoints:
+                tally.keep("checkpoint", f"of the newest {RETENTION.checkpoints}")
+            elif path.name.rsplit("-", 1)[0] in running:
+                tally.keep("checkpoint", "of a generation under way")
+            else:
+                why = f"older than the newest {RETENTION.checkpoints} unfinished trainings of {config}"
+                tally.removals.append(Removal("checkpoint", path, _size(path), why))
+
+
+def _jobs(home: Home, running: set[str], now: float, tally: _Tally) -> None:
+    jobs = LocalJobs(home.jobs)
+    for job_id in jobs.all():
+        folder = JobFolder(jobs.folder(job_id))
+        age = now - folder.job.stat().st_mtime
+        if age < RETENTION.job_days * _DAY:
+            tally.keep("job", f"younger than {RETENTION.job_days:g} days")
+        elif "-".join(job_id.split("-")[:2]) in running or not jobs.poll(job_id).over:
+            tally.keep("job", "of a generation under way")
+        else:
+            why = f"ended more than {RETENTION.job_days:g} days ago"
+            tally.removals.append(Removal("job", folder.path, _size(folder.path), why))
+
+
+def _task_logs(home: Home, now: float, tally: _Tally) -> None:
+    folder = home.logs / "airflow"
+    for path in sorted(folder.rglob("*.log")) if folder.is_dir() else ():
+        if now - path.stat().st_mtime >= RETENTION.log_days * _DAY:
+            why = f"older than {RETENTION.log_days:g} days"
+            tally.removals.append(Removal("task log", path, path.stat().st_size, why))
+        else:
+            tally.keep("task log", f"younger than {RETENTION.log_days:g} days")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,191 @@
+"""A promoted net on hosts and in folders: brought by hash, linked, read back; late hosts catch up, never backwards."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringrift_ops.errors import InfrastructureError, RingRiftError
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.errors import AwayHostError, DamagedTransferError, UnreachableHostError
+from ringrift_ops.hosts.files import push
+from ringrift_ops.ledger import Ledger
+from ringrift_ops.settings import CONFIGS, HOSTS, Settings
+from ringrift_ops.stages.hosting import Hosting
+from ringrift_ops.stages.links import WEIGHTS_SUFFIX
+from ringrift_ops.stages.specs import HOST_DESTINATION, Delivery, Sha256
+from ringrift_ops.store import Store, copy_verified, replace_symlink, sha256_file
+
+_LOOK_SECONDS = 0.5
+
+
+class DistributionTimeoutError(InfrastructureError):
+    """A net has not reached every host and folder in time."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net to deliver, whole in the store."""
+
+    config: str
+    sha: Sha256
+
+
+def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False) -> Delivery:
+    """Bring a net to one destination and return what became of it; every failure is told in the delivery."""
+    host = destination.removeprefix(HOST_DESTINATION)
+    try:
+        if host != destination:
+            return _to_host(hosting, net, host, force=force)
+        return _to_folder(hosting.home, net, hosting.home.resolve(destination), destination)
+    except (RingRiftError, OSError) as error:
+        if isinstance(error, UnreachableHostError):
+            hosting.lost(error)
+        waits = isinstance(error, AwayHostError)
+        return Delivery(
+            destination=destination, path="", verified=False, error=str(error), state="pending" if waits else "failed"
+        )
+
+
+def _to_folder(home: Home, net: Net, folder: Path, destination: str) -> Delivery:
+    source = Store(home).get(net.sha, WEIGHTS_SUFFIX)
+    target = folder / f"{net.config}_{net.sha[:16]}{WEIGHTS_SUFFIX}"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_verified(source, target, net.sha)
+    replace_symlink(folder / f"canonical_{net.config}{WEIGHTS_SUFFIX}", target)
+    return Delivery(destination=destination, path=str(target), verified=True, error=None, state="verified")
+
+
+def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:
+    """Bring the net, and if it is the canonical one the name; a promotion meanwhile brings the newer one after it."""
+    remote, destination = hosting.remote(host), HOST_DESTINATION + host
+    source = Store(hosting.home).get(net.sha, WEIGHTS_SUFFIX)
+    path, link = hosting.home.relative(source), canonical_name(hosting.home, net.config)
+    push(remote, source, path, net.sha, read_only=True, force=force)
+    if _newest(hosting.ledger, net.config) == net.sha:
+        remote.answer("link", link=link, target=path)
+        found = remote.answer("file", seconds=HOSTS.digest_seconds, path=link)
+        if found is None or found["sha"] != net.sha:
+            raise DamagedTransferError(host, f"{link} reads back as {found and found['sha']}, not {net.sha}")
+        hosting.seen(host)
+    newest = _newest(hosting.ledger, net.config)
+    if newest is not None and newest != net.sha:
+        later = _to_host(hosting, Net(net.config, newest), host, force=False)
+        _record(hosting.ledger, Net(net.config, newest), later, None, 0)
+        return Delivery(
+            destination=destination, path=path, verified=True, error=f"superseded by {newest}", state="stale"
+        )
+    return Delivery(destination=destination, path=path, verified=True, error=None, state="verified")
+
+
+def canonical_name(home: Home, config: str) -> str:
+    """Return where the link to a config's canonical net lies, below any home."""
+    return home.relative(home.canonical_link(config))
+
+
+def _newest(ledger: Ledger, config: str) -> Sha256 | None:
+    canonical = ledger.canonical(config)
+    return None if canonical is None else canonical.sha
+
+
+def _record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None, token: int) -> None:
+    ledger.record_delivery(
+        net.sha,
+        delivery.destination,
+        delivery.path,
+        verified=delivery.verified,
+        error=delivery.error,
+        state=delivery.state,
+        generation=generation,
+        token=token,
+    )
+
+
+def record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None, token: int) -> None:
+    """Tell the ledger how a net stands at a destination. Raises ``StaleTokenError``."""
+    _record(ledger, net, delivery, generation, token)
+
+
+def catch_up(hosting: Hosting, host: str) -> list[Sha256]:
+    """Bring a host to the canonical net of every config, and return what it lacked; looks at its own files, by hash."""
+    brought = []
+    remote = hosting.remote(host)
+    for config in CONFIGS:
+        sha = _newest(hosting.ledger, config)
+        if sha is None:
+            continue
+        found = remote.answer("file", seconds=HOSTS.digest_seconds, path=canonical_name(hosting.home, config))
+        if found is None or found["sha"] != sha:
+            net = Net(config, sha)
+            _record(hosting.ledger, net, _to_host(hosting, net, host, force=False), None, 0)
+            brought.append(sha)
+    return brought
+
+
+def check_model_availability(name: str, home: Home | None = None) -> dict[str, bool]:
+    """Return, for every host and folder, whether the canonical net of config ``name`` is there, by its hash now.
+
+    ``name``: a config key, or ``canonical_<config>``. A host that cannot be asked has it not (R57).
+    """
+    place = home or Home.find()
+    return {node: why is None for node, why in _missing(_hosting(place), _config_of(name)).items()}
+
+
+def wait_for_model_distribution(name: str, timeout: float | None = None, home: Home | None = None) -> dict[str, bool]:
+    """Return :func:`check_model_availability` once every node has the net.
+
+    ``timeout`` in seconds, else ``RINGRIFT_DISTRIBUTION_TIMEOUT`` (300). Raises :class:`DistributionTimeoutError` with
+    the reason for each node (R57, R58).
+    """
+    place = home or Home.find()
+    hosting, config = _hosting(place), _config_of(name)
+    seconds = Settings.load(place).distribution_timeout if timeout is None else timeout
+    deadline = time.monotonic() + seconds
+    while True:
+        missing = _missing(hosting, config)
+        if not any(missing.values()):
+            return dict.fromkeys(missing, True)
+        if time.monotonic() >= deadline:
+            told = "; ".join(f"{node}: {why}" for node, why in missing.items() if why is not None)
+            raise DistributionTimeoutError(
+                f"{config}: after {seconds:g} s not everywhere: {told}. "
+                "`ringrift cluster sync` brings it to hosts that are back"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _hosting(home: Home) -> Hosting:
+    return Hosting(home, Ledger.open(Settings.load(home).ledger_url))
+
+
+def _config_of(name: str) -> str:
+    from ringrift_ops.settings import config_named
+
+    return config_named(name.removeprefix("canonical_").removesuffix(WEIGHTS_SUFFIX)).key
+
+
+def _missing(hosting: Hosting, config: str) -> dict[str, str | None]:
+    """Return by node why it lacks the canonical net, None where it has it."""
+    from ringrift_ops.stages.fleet import on_all
+
+    sha = _newest(hosting.ledger, config)
+    if sha is None:
+        return {}
+    link = canonical_name(hosting.home, config)
+
+    def look(host: str) -> dict[str, str | None]:
+        found = hosting.remote(host).answer("file", within=HOSTS.health_seconds, path=link)
+        return {"sha": None if found is None else str(found["sha"])}
+
+    reports = on_all(list(hosting.inventory.hosts), look)
+    nodes = {one.host: one.error or (None if one.facts["sha"] == sha else _why(one.facts["sha"])) for one in reports}
+    for folder in Settings.load(hosting.home).destinations:
+        here = Path(folder) / Path(link).name
+        held = sha256_file(here) if here.is_file() else None
+        nodes[folder] = None if held == sha else _why(held)
+    return nodes
+
+
+def _why(held: str | None) -> str:
+    return "it has no such net" if held is None else f"it has {held[:16]}, an older one"

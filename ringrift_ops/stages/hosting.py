@@ -1,0 +1,234 @@
+"""Stages on hosts: the transport to each, what is brought there and back, and when a host counts as lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.errors import AwayHostError, UnreachableHostError
+from ringrift_ops.hosts.files import SourceChangedError, pull, push
+from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, JobState, JobStatus, Transport
+from ringrift_ops.hosts.keys import trusted_key
+from ringrift_ops.hosts.link import link_to
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.remote import RemoteJobs
+from ringrift_ops.ledger import Ledger, Slot, generation_lease
+from ringrift_ops.settings import HOSTS, Host, Inventory
+from ringrift_ops.settings.load import PREFIX
+from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, outputs_of, slots_for
+from ringrift_ops.stages.recording import replay
+from ringrift_ops.stages.specs import Frozen, Stage, StageSpec
+from ringrift_ops.store import sha256_file
+
+T = TypeVar("T")
+
+_SETTINGS = "config/settings.yaml"
+_SHARED = ("configs", "profiles", "gauntlet_games")
+"""What hosts are given of it."""
+
+_POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
+"""Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
+
+
+def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
+    """Return what counts as a job's status while nobody can look at it."""
+    return JobStatus(
+        job_id=job_id, state=state, attempt=0, pid=None, raw_code=None, reason=reason, started=None, ended=None,
+        heartbeat=None, heartbeat_age=None,
+    )  # fmt: skip
+
+
+def transport_to(home: Home, host: str | None) -> Transport:
+    """Return the jobs of a host of the inventory over this process's one link to it, of this machine for None.
+
+    Raises ``UnknownHostError``, ``UntrustedHostError``.
+    """
+    if host is None:
+        return LocalJobs(home.jobs)
+    row = Inventory.load(home).host(host)
+    return RemoteJobs(link_to(row, trusted_key(home, row)))
+
+
+@dataclass
+class Hosting:
+    """The hosts of a home, and this machine."""
+
+    home: Home
+    ledger: Ledger
+    _seen: dict[str, float] = field(default_factory=dict)
+    """When the ledger was last told that a host is up."""
+    _missed: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    """When it was last told that a host is away, and since when it is."""
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return Inventory.load(self.home)
+
+    def jobs(self, host: str | None) -> Transport:
+        """Return the jobs of a host, of this machine for None. Raises ``UnknownHostError``, ``UntrustedHostError``."""
+        return LocalJobs(self.home.jobs) if host is None else self.remote(host)
+
+    def remote(self, host: str) -> RemoteJobs:
+        """Return the jobs of a host over this process's one link to it."""
+        row = self.inventory.host(host)
+        return RemoteJobs(link_to(row, trusted_key(self.home, row)))
+
+    def host(self, name: str) -> Host:
+        return self.inventory.host(name)
+
+    # --- is it there -----------------------------------------------------------------------------
+
+    def seen(self, host: str) -> None:
+        """Note that a host has answered; the ledger is told now and then."""
+        now = time.monotonic()
+        if now - self._seen.get(host, -HOSTS.answer_seconds) >= HOSTS.answer_seconds:
+            self._seen[host] = now
+            self._missed.pop(host, None)
+            self.ledger.host_seen(host, str(self.remote(host).link.greeting()["boot_id"]))
+
+    def lost(self, error: UnreachableHostError) -> bool:
+        """Note that a host has not answered, and return whether it is lost: away for ``HOSTS.lost_seconds``."""
+        now, host = time.monotonic(), error.host
+        noted, since = self._missed.get(host, (-HOSTS.answer_seconds, datetime.now(UTC)))
+        if host in self._seen or now - noted >= HOSTS.answer_seconds:
+            since = self.ledger.host_missed(host, str(error)).away_since or since
+            self._missed[host] = (now, since)
+            self._seen.pop(host, None)
+        return datetime.now(UTC) - since >= timedelta(seconds=HOSTS.lost_seconds)
+
+    def is_lost(self, host: str) -> bool:
+        """Return whether a host was lost when it was last asked."""
+        state = self.ledger.host_state(host)
+        away = None if state is None else state.away_since
+        return away is not None and datetime.now(UTC) - away >= timedelta(seconds=HOSTS.lost_seconds)
+
+    def look(self, host: str | None, job_id: str) -> JobStatus:
+        """Return how a job stands: as running while its host is away, as dead when the host is lost."""
+        if host is not None and host not in self.inventory.hosts:
+            return _unseen(job_id, JobState.DEAD, f"its host {host} is no longer in {self.home.inventory}")
+        try:
+            status = self.jobs(host).poll(job_id)
+        except UnreachableHostError as error:
+            if self.lost(error):
+                return _unseen(job_id, JobState.DEAD, f"its host is lost: {error}")
+            return _unseen(job_id, JobState.RUNNING, str(error))
+        if host is not None:
+            self.seen(host)
+        return status
+
+    def patiently(self, step: Callable[[], T], meanwhile: Callable[[], object]) -> T:
+        """Return what ``step`` returns; while its host is away, and not yet lost, try again, and do ``meanwhile``."""
+        while True:
+            try:
+                return step()
+            except AwayHostError as error:
+                if self.lost(error):
+                    raise
+                meanwhile()
+                time.sleep(HOSTS.again_seconds)
+
+    # --- there and back --------------------------------------------------------------------------
+
+    def bring(self, host: str, spec: StageSpec) -> None:
+        """Bring what the stage reads to its host, with the settings in force and the last checkpoint there is here."""
+        remote = self.remote(host)
+        remote.check_version()
+        for one in inputs_of(self.home, spec):
+            push(remote, self.home.resolve(one.path), one.path, one.sha, read_only=True)
+        self._bring_settings(remote)
+        folder = checkpoints_of(self.home, spec)
+        if folder is not None:
+            self._bring_checkpoints(remote, folder)
+
+    def _bring_settings(self, remote: RemoteJobs) -> None:
+        """The rows in force, so that every host judges alike; nothing else of the file, which may hold a password."""
+        import yaml
+
+        mine = self.home.settings_file
+        read = yaml.safe_load(mine.read_text(encoding="utf-8")) if mine.exists() else None
+        rows = {name: value for name, value in (read or {}).items() if name in _SHARED}
+        with tempfile.TemporaryDirectory(prefix="ringrift-settings-") as folder:
+            copy = Path(folder) / "settings.yaml"
+            copy.write_text(yaml.safe_dump(rows), encoding="utf-8")
+            push(remote, copy, _SETTINGS, sha256_file(copy))
+
+    def _bring_checkpoints(self, remote: RemoteJobs, folder: str) -> None:
+        """A chain that the host has itself is at least as long as the copy of it here."""
+        here = self.home.resolve(folder)
+        if here.is_dir() and not remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
+            for path in sorted(here.iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    push(remote, path, f"{folder}/{path.name}", sha256_file(path))
+
+    def environment(self, host: str | None) -> dict[str, str]:
+        """Return the variables of a job: none on this machine, whose own are passed on."""
+        if host is None:
+            return {}
+        policy = {
+            name: value for name, value in os.environ.items() if name.startswith(tuple(PREFIX + p for p in _POLICY))
+        }
+        return policy | {
+            "RINGRIFT_HOME": str(self.remote(host).link.greeting()["home"]),
+            EFFECTS_VARIABLE: "effects.jsonl",
+        }
+
+    def python(self, host: str | None) -> str:
+        """Return the interpreter of a job, an absolute path where it runs."""
+        return sys.executable if host is None else str(self.remote(host).link.greeting()["executable"])
+
+    def keep_checkpoint(self, host: str, spec: StageSpec) -> None:
+        """Copy a running training's checkpoints here, for the day its host does not come back."""
+        folder = checkpoints_of(self.home, spec)
+        if folder is None:
+            return
+        remote = self.remote(host)
+        for one in remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
+            here = self.home.resolve(str(one["path"]))
+            if not (here.is_file() and sha256_file(here) == one["sha"]):
+                try:
+                    pull(remote, str(one["path"]), here)
+                except SourceChangedError:  # the training went on; the copy of before will do until the next
+                    return
+
+    def keep_log(self, host: str | None, stage: Stage, status: JobStatus) -> None:
+        """Copy the log of a job on a host to ``logs/<stage>_<host>_<timestamp of the attempt>.log`` (R70)."""
+        if host is not None and status.started is not None:
+            begun = datetime.fromisoformat(status.started)
+            here = self.home.logs / f"{stage.value}_{host}_{begun:%Y%m%dT%H%M%SZ}.log"
+            pull(self.remote(host), f"jobs/{status.job_id}/log.txt", here)
+
+    def take(self, host: str | None, job_id: str, result: Frozen, spec: StageSpec, token: int) -> None:
+        """Bring here what a stage has made on its host, verified, and tell the ledger what the stage would have told.
+
+        Raises ``StaleTokenError`` when ``token`` is no longer in force: then nothing is told.
+        """
+        if host is None:
+            return
+        remote = self.remote(host)
+        if spec.generation is not None:
+            self.ledger.check_token(generation_lease(spec.config), token)
+        for path, sha in outputs_of(result):
+            pull(remote, path, self.home.resolve(path), sha=sha)
+        for effect in remote.effects(job_id):
+            replay(self.home, effect, token)
+        folder = checkpoints_of(self.home, spec)
+        if folder is not None:
+            shutil.rmtree(self.home.resolve(folder), ignore_errors=True)
+
+    def slots(self, stage: Stage, spec: StageSpec) -> list[Slot]:
+        """Return the hosts that may do a stage; empty: this machine does it."""
+        return slots_for(self.inventory, stage, spec)
+
+    def fitted(self, spec: StageSpec, host: str | None) -> StageSpec:
+        """Return the spec as its host can do it."""
+        return spec if host is None else fitted(spec, self.host(host))

@@ -1,0 +1,248 @@
+"""A generation whose stages run on hosts behind real sshds: real games, a real net, the ledger on this side only."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ringrift_ops.airflow.work import LostJobError, Work
+from ringrift_ops.home import Home
+from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.errors import HostRefusedError
+from ringrift_ops.hosts.jobs import JobState
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.processes import job_processes
+from ringrift_ops.ledger import NoFreeHostError, StaleTokenError, generation_lease
+from ringrift_ops.settings import HOSTS, Host
+from ringrift_ops.stages import hosting as hosting_module
+from ringrift_ops.stages.specs import Stage, TrainSpec
+from ringrift_ops.store import sha256_file
+from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
+
+CONFIG = "hex8_2p"
+SMALL = """\
+profile: tiny
+destinations: [hush-hush]
+configs:
+  hex8_2p:
+    gate: {random: 0.86}
+profiles:
+  tiny:
+    first_games: 20
+    split_ratio: 0.7
+    window_minimum_rows: 50
+    epochs: 2
+    batch_size: 64
+    checkpoint_every_steps: 1
+    games_per_look: 2
+    cap: 4
+    cap_previous: 4
+    mirror_games: 0
+    gauntlet_simulations: 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = HOSTS.model_copy(update={"again_seconds": 0.05, "connect_pause_seconds": 0.05, "lost_seconds": 1.0})
+    monkeypatch.setattr(link_module, "HOSTS", quick)
+    monkeypatch.setattr(hosting_module, "HOSTS", quick)
+
+
+@pytest.fixture
+def pair(sshds: Sshds) -> Iterator[tuple[Sshd, Sshd]]:
+    """Two hosts: ``player`` for self-play, ``trainer`` for everything, with a GPU by its inventory."""
+    found = sshds.make(), sshds.make()
+    yield found
+    for sshd in found:
+        LocalJobs(sshd.work / "jobs").kill_all()
+        sshd.stop()
+
+
+@pytest.fixture
+def work(home: Path, pair: tuple[Sshd, Sshd]) -> Work:
+    place = Home(home).ensure()
+    place.settings_file.write_text(SMALL)
+    player, trainer = pair
+    rows: dict[str, Host] = {
+        "player": player.host("player", role="selfplay", max_parallel_jobs=1),
+        "trainer": trainer.host("trainer", role="mixed", capabilities=["gpu"], max_parallel_jobs=2),
+    }
+    write_inventory(place, rows)
+    return Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+
+
+def granted(work: Work) -> int:
+    lease = work.grant()
+    assert lease is not None
+    return lease.token
+
+
+def done(work: Work, stage: Stage, token: int, shard: int = 0) -> dict[str, object]:
+    said: list[str] = []
+    work.submit(stage, token, shard)
+    work.follow(stage, token, said.append, shard)
+    result = work.complete(stage, token, shard)
+    assert any("== attempt" in line for line in said)
+    return result
+
+
+@pytest.mark.slow
+def test_a_generation_plays_on_two_hosts_trains_on_the_one_with_the_gpu_and_is_judged(
+    work: Work, pair: tuple[Sshd, Sshd]
+) -> None:
+    player, trainer = pair
+    token = granted(work)
+    assert work.plan.shards == [0, 1]
+    for shard in work.plan.shards:
+        work.submit(Stage.SELFPLAY, token, shard)
+    assert [work.host(Stage.SELFPLAY, shard) for shard in (0, 1)] == ["player", "trainer"]
+    for shard in work.plan.shards:
+        work.follow(Stage.SELFPLAY, token, lambda _: None, shard)
+        batch = work.complete(Stage.SELFPLAY, token, shard)
+        here, there = work.home.resolve(str(batch["path"])), (player, trainer)[shard].work / str(batch["path"])
+        assert sha256_file(here) == sha256_file(there)
+        assert work.ledger.artifact(str(batch["batch"])).path == batch["path"]
+    assert done(work, Stage.PARITY, token)["passed"]
+    assert done(work, Stage.EXPORT, token)["samples"]
+    assert (work.host(Stage.PARITY), work.host(Stage.EXPORT)) == (None, None)
+    net = done(work, Stage.TRAIN, token)
+    assert work.host(Stage.TRAIN) == "trainer"
+    assert sha256_file(work.home.resolve(str(net["path"]))) == net["weights"]
+    assert not (trainer.work / "ledger.db").exists()
+    judged = done(work, Stage.GAUNTLET, token)
+    assert (judged["verdict"], judged["candidate"]) == ("FAIL", net["weights"])
+    assert judged["gate_version"] == work.settings.gate(CONFIG).version
+    assert "random=0.86" in str(judged["gate_version"])
+    told = (player.work / "config" / "settings.yaml").read_text()
+    assert "0.86" in told
+    assert "hush" not in told
+    assert work.host(Stage.GAUNTLET) == "player"
+    ancestors = {one.artifact.kind for one in work.ledger.lineage(str(net["weights"])).ancestors}
+    assert ancestors == {"dataset", "games"}
+    (evaluation,) = work.ledger.evaluations(CONFIG)
+    assert evaluation.report == judged["report"]
+    finished = work.finish([Stage.SELFPLAY, Stage.PARITY, Stage.EXPORT, Stage.TRAIN, Stage.GAUNTLET])
+    assert finished.reason == judged["reason"]
+    assert work.ledger.jobs_per_host() == {}
+
+
+def test_R70_the_same_shard_asked_again_is_adopted_on_its_host_and_its_log_is_here(work: Work) -> None:
+    token = granted(work)
+    work.submit(Stage.SELFPLAY, token, 0)
+    again = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    again.submit(Stage.SELFPLAY, token, 0)
+    assert (work.host(Stage.SELFPLAY), work.ledger.jobs_per_host()) == ("player", {"player": 1})
+    first = done(again, Stage.SELFPLAY, token)
+    assert again.jobs(Stage.SELFPLAY).log(work.job_id(Stage.SELFPLAY)).text.count("== attempt") == 1
+    assert work.taken_up(Stage.SELFPLAY) == first
+    (log,) = work.home.logs.glob("selfplay_player_*Z.log")
+    assert log.read_text().startswith("== attempt 1 of hex8_2p-g1-selfplay-s0")
+
+
+def test_F24_result_under_an_old_token_is_refused_and_the_new_holder_takes_it(work: Work) -> None:
+    token = granted(work)
+    work.submit(Stage.SELFPLAY, token)
+    work.follow(Stage.SELFPLAY, token, lambda _: None)
+    work.ledger.force_release_lease(generation_lease(CONFIG), reason="a test", actor="test")
+    newer = granted(work)
+    with pytest.raises(StaleTokenError):
+        work.complete(Stage.SELFPLAY, token)
+    assert work.ledger.artifacts(config=CONFIG) == []
+    assert not list(work.home.games.glob("*.db"))
+    assert done(work, Stage.SELFPLAY, newer)["games"] == 10
+    assert work.jobs(Stage.SELFPLAY).poll(work.job_id(Stage.SELFPLAY)).attempt == 1
+
+
+def test_a_host_that_refuses_gives_its_shard_to_the_next(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    pair[0].stop()
+    token = granted(work)
+    assert done(work, Stage.SELFPLAY, token)["games"] == 10
+    assert work.host(Stage.SELFPLAY) == "trainer"
+
+
+def test_no_host_at_all_is_the_reason_of_the_last(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    for sshd in pair:
+        sshd.stop()
+    with pytest.raises(HostRefusedError, match="nobody listens"):
+        work.submit(Stage.SELFPLAY, granted(work))
+
+
+def test_every_host_full_is_told_with_counts(work: Work) -> None:
+    token = granted(work)
+    note = work.ledger.start_stage
+    slots = work.hosting.slots(Stage.SELFPLAY, work.plan.spec(Stage.SELFPLAY, token))
+    for shard in range(3):
+        note(work.generation.id, "selfplay", shard, {}, token, slots=slots)
+    assert work.ledger.jobs_per_host() == {"player": 1, "trainer": 2}
+    with pytest.raises(NoFreeHostError, match="player 1 of 1, trainer 2 of 2"):
+        note(work.generation.id, "selfplay", 3, {}, token, slots=slots)
+
+
+def test_a_host_lost_for_good_is_left_and_only_its_own_shard_moves(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    token = granted(work)
+    work.submit(Stage.SELFPLAY, token, 0)
+    assert work.host(Stage.SELFPLAY) == "player"
+    pair[0].stop()
+    assert work.look(Stage.SELFPLAY).state is JobState.RUNNING
+    until(lambda: work.look(Stage.SELFPLAY).state is JobState.DEAD, "the host counts as lost")
+    with pytest.raises(LostJobError, match="its host is lost"):
+        work.complete(Stage.SELFPLAY, token)
+    assert done(work, Stage.SELFPLAY, token)["games"] == 10
+    assert work.host(Stage.SELFPLAY) == "trainer"
+
+
+@pytest.mark.hosts_campaign
+def test_a_training_goes_on_elsewhere_from_the_checkpoint_that_was_copied(
+    work: Work, pair: tuple[Sshd, Sshd], home: Path
+) -> None:
+    player, trainer = pair
+    work.home.settings_file.write_text(SMALL.replace("epochs: 2", "epochs: 60"))
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    token = granted(work)
+    for shard in (0, 1):
+        done(work, Stage.SELFPLAY, token, shard)
+    done(work, Stage.PARITY, token)
+    done(work, Stage.EXPORT, token)
+    work.submit(Stage.TRAIN, token)
+    folder = "data/training/checkpoints"
+    until(lambda: list((trainer.work / folder).glob("*/checkpoint.safetensors")), "a checkpoint")
+    local = LocalJobs(trainer.work / "jobs")
+    runner = local.poll(work.job_id(Stage.TRAIN)).pid
+    assert runner is not None
+    os.kill(runner, signal.SIGKILL)
+    for process in job_processes(local.folder(work.job_id(Stage.TRAIN)), None):
+        os.kill(process.pid, signal.SIGKILL)
+    work.keep_checkpoint(Stage.TRAIN)
+    (kept,) = (work.home.root / folder).glob("*/checkpoint.safetensors")
+    trainer.stop()
+    write_inventory(work.home, {
+        "trainer": trainer.host("trainer", role="mixed", capabilities=["gpu"]),
+        "second": player.host("second", role="training"),
+    })  # fmt: skip
+    later = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    until(lambda: later.look(Stage.TRAIN).state is JobState.DEAD, "the host counts as lost")
+    result = done(later, Stage.TRAIN, token)
+    assert later.host(Stage.TRAIN) == "second"
+    assert result["resumed_from_step"]
+    assert not kept.exists()
+
+
+def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    spec = TrainSpec(
+        config=CONFIG, generation=None, token=0, seed=1, dataset="0" * 64, dataset_path="x", parent=None,
+        resume_from=None, family="convolutional", sizes={}, epochs=1, batch_size=512, learning_rate=1.0,
+        weight_decay=0.0, clip_norm=1.0, device="cuda", checkpoint_every_steps=1, output=None,
+    )  # fmt: skip
+    for memory, size in ((8, 256), (15.8, 512), (80, 512)):
+        write_inventory(work.home, {"a": pair[0].host("a", gpu={"memory_gb": memory})})
+        later = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+        fitted = later.hosting.fitted(spec, "a")
+        assert isinstance(fitted, TrainSpec)
+        assert fitted.batch_size == size
+    assert os.environ["RINGRIFT_HOME"] == str(work.home.root)

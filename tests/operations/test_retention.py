@@ -1,0 +1,195 @@
+"""Retention shows its plan first, keeps what is needed, and removes only what can be had again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringrift_ops.airflow.work import Work
+from ringrift_ops.cli import main
+from ringrift_ops.errors import ExitCode
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import Job
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import Ledger, Outcome
+from ringrift_ops.operations.disk import DiskPressureError
+from ringrift_ops.operations.retention import RetentionPlan, retention_plan
+from ringrift_ops.settings import RETENTION
+from ringrift_ops.stages.specs import Stage
+from ringrift_ops.store import Store, replace_symlink
+
+MONTHS = 90 * 86_400.0
+
+
+class Years:
+    """A home in which so many generations of hex8_2p were made: games, dataset and net each, real files."""
+
+    def __init__(self, bench: Any, house: Home, generations: int) -> None:
+        self.bench, self.house, self.ledger = bench, house, bench.ledger
+        self.games, self.datasets, self.nets = [], [], []
+        for number in range(generations):
+            generation, lease = bench.running(f"run{number}")
+            common = {"config": "hex8_2p", "generation": generation.id, "token": lease.token}
+
+            def made(
+                kind: str, suffix: str, parents: Any, number: int = number, common: Any = common, **meta: Any
+            ) -> str:
+                content = f"{kind} {number}".encode()
+                sha, path = Store(house).put(content, suffix)
+                place = house.relative(path)
+                self.ledger.record_artifact(
+                    sha, kind, place, len(content), parents=parents, meta=meta, now=bench.later(1), **common
+                )
+                return sha
+
+            self.games.append(made("games", ".db", [], games=9, moves=90))
+            self.datasets.append(made("dataset", ".npz", [(self.games[-1], "games")], samples=9))
+            self.nets.append(made("weights", ".safetensors", [(self.datasets[-1], "dataset")]))
+            if number == 0:
+                self.ledger.compare_and_swap_canonical(
+                    "hex8_2p", None, self.nets[0], lease.token, generation=generation.id, reason="won", actor="test",
+                    kind="forced",
+                )  # fmt: skip
+            self.ledger.finish_generation(generation.id, Outcome.PASS, "done", lease.token, bench.now)
+
+    def _made(self, kind: str, number: int, parents: Any, common: dict[str, Any], **meta: Any) -> str:
+        content = f"{kind} {number}".encode()
+        suffix = {"games": ".db", "dataset": ".npz", "weights": ".safetensors"}[kind]
+        sha, path = Store(self.house).put(content, suffix)
+        place, now = self.house.relative(path), self.bench.later(1)
+        self.ledger.record_artifact(sha, kind, place, len(content), parents=parents, meta=meta, now=now, **common)
+        return sha
+
+    def plan(self, now: float | None = None) -> RetentionPlan:
+        return retention_plan(self.house, self.ledger, now)
+
+    def delivered(self, net: str) -> Path:
+        path = self.house.root / "delivered" / f"{net[:8]}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(Store(self.house).get(net).read_bytes())
+        self.ledger.record_delivery(net, "delivered", str(path), verified=True, error=None, generation=None, token=0)
+        return path
+
+
+@pytest.fixture
+def years(bench: Any, house: Home) -> Years:
+    return Years(bench, house, 9)
+
+
+def removed(plan: RetentionPlan, kind: str) -> list[str | None]:
+    return [one.sha for one in plan.removals if one.kind == kind]
+
+
+def test_F18_datasets_go_that_are_old_and_can_be_made_again_and_no_others(years: Years) -> None:
+    gone = removed(years.plan(), "dataset")
+    assert sorted(gone, key=str) == sorted(years.datasets[1:4])
+    Store(years.house).get(years.games[2]).unlink()
+    replace_symlink(years.house.training / "hex8_2p.npz", Store(years.house).get(years.datasets[3]))
+    plan = years.plan()
+    assert removed(plan, "dataset") == [years.datasets[1]]
+    assert plan.kept["dataset"] == {
+        f"of the newest {RETENTION.datasets}": RETENTION.datasets, "of a net that was in force": 1,
+        "a link leads to it": 1, "the only copy: not all of its games are here": 1,
+    }  # fmt: skip
+
+
+def test_F18_a_net_goes_only_when_a_whole_copy_lies_elsewhere_and_never_one_that_was_in_force(years: Years) -> None:
+    assert removed(years.plan(), "net") == []
+    for net in years.nets[:4]:
+        years.delivered(net)
+    years.delivered(years.nets[2]).write_bytes(b"damaged")
+    plan = years.plan()
+    assert sorted(removed(plan, "net"), key=str) == sorted([years.nets[1], years.nets[3]])
+    assert plan.kept["net"]["the only copy"] == 1
+    assert plan.kept["net"]["was in force, or one that was descends from it"] == 1
+
+
+def test_F18_games_are_never_removed(years: Years) -> None:
+    plan = years.plan(time.time() + 10 * MONTHS)
+    assert removed(plan, "games") == []
+    assert plan.kept["games"] == {"the only copy of games": 8, "of a net that was in force": 1}
+
+
+def test_F18_what_a_generation_under_way_reads_stays(years: Years) -> None:
+    generation, lease = years.bench.running("reads")
+    spec = {"dataset": years.datasets[1], "dataset_path": "x"}
+    years.ledger.start_stage(generation.id, "train", 0, spec, lease.token)
+    plan = years.plan()
+    assert years.datasets[1] not in removed(plan, "dataset")
+    assert plan.kept["dataset"]["read by a generation under way"] == 1
+
+
+def test_R31_the_newest_unfinished_trainings_stay_and_those_of_running_generations(years: Years) -> None:
+    generation, _ = years.bench.running("trains")
+    folder = years.house.training / "checkpoints"
+    names = [f"hex8_2p-g{generation.id}-aaaa", *(f"hex8_2p-g{n}-bbbb" for n in range(100, 107)), "hex8_3p-g1-cccc"]
+    for age, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "checkpoint.safetensors").write_bytes(b"x" * 1000)
+        os.utime(folder / name, (age * 1000, age * 1000))
+    found = [one.path.name for one in years.plan().removals if one.kind == "checkpoint"]
+    assert sorted(found) == ["hex8_2p-g100-bbbb", "hex8_2p-g101-bbbb"]
+
+
+def test_old_jobs_and_task_logs_go_and_a_running_job_stays(years: Years, house: Home) -> None:
+    jobs = LocalJobs(house.jobs)
+    for job_id, script in (("hex8_2p-g900-export", "pass"), ("hex8_2p-g901-train", "import signal; signal.pause()")):
+        jobs.submit_or_adopt(Job(job_id=job_id, argv=(sys.executable, "-c", script), spec={}, timeout_seconds=60))
+    assert jobs.wait("hex8_2p-g900-export", 30).over
+    log = house.logs / "airflow" / "dag_id=hex8_2p" / "attempt=1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("said")
+    try:
+        assert [one.kind for one in years.plan().removals if one.kind in ("job", "task log")] == []
+        later = years.plan(time.time() + MONTHS)
+        assert [(one.kind, one.path.name) for one in later.removals if one.kind in ("job", "task log")] == [
+            ("job", "hex8_2p-g900-export"), ("task log", "attempt=1.log"),
+        ]  # fmt: skip
+    finally:
+        jobs.kill("hex8_2p-g901-train")
+
+
+def test_F18_applying_needs_a_reason_removes_what_the_plan_named_and_audits_each(years: Years, capsys: Any) -> None:
+    before = sorted(years.house.store.rglob("*"))
+    assert main(["retention", "plan", "--json"]) == ExitCode.DONE
+    planned = json.loads(capsys.readouterr().out)
+    assert sorted(years.house.store.rglob("*")) == before
+    assert main(["retention", "apply"]) == ExitCode.WRONG_USAGE
+    assert sorted(years.house.store.rglob("*")) == before
+    assert main(["retention", "apply", "--reason", "disk is getting full"]) == ExitCode.DONE
+    assert all(not Path(one["path"]).exists() for one in planned["removals"])
+    assert len(planned["removals"]) == 3
+    told = [(row.action, row.reason, row.detail["sha"]) for row in years.ledger.audit()]
+    assert told == [("remove", "disk is getting full", one["sha"]) for one in planned["removals"]]
+    assert all(Store(years.house).holds(sha) for sha in (*years.games, *years.nets, years.datasets[0]))
+    assert main(["retention", "apply", "--reason", "again"]) == ExitCode.DONE
+    assert len(years.ledger.audit()) == 3
+
+
+def test_a_second_retention_at_once_is_refused(years: Years) -> None:
+    years.ledger.acquire_lease("retention", "anna@host1")
+    assert main(["retention", "apply", "--reason", "me too"]) == ExitCode.GATE_SAID_NO
+
+
+def test_F18_disk_pressure_stops_producers_with_a_reason_and_deletes_nothing(house: Home) -> None:
+    """The disk is real; the profile asks for more than any disk has."""
+    house.settings_file.write_text(f"profiles:\n  tiny:\n    disk_free_bytes: {10**18}\n")
+    before = sorted(house.root.rglob("*"))
+    work = Work.of_run("hex8_2p", None, "run", datetime.now(UTC), "tiny")
+    lease = work.grant()
+    assert lease is not None
+    with pytest.raises(DiskPressureError, match=r"selfplay is not started: .* GB free on .*, 1e\+09 GB are needed"):
+        work.submit(Stage.SELFPLAY, lease.token)
+    assert set(before) <= set(house.root.rglob("*"))
+    outcome, reason = work.outcome(list(Stage))
+    assert outcome is Outcome.ERROR
+    assert reason.startswith("selfplay: hex8_2p: selfplay is not started: ")
+    assert LocalJobs(house.jobs).all() == []
+    assert Ledger.open().breakers() == []
