@@ -58,6 +58,11 @@ class Installation:
         return self.home.config / "airflow.cfg"
 
     @property
+    def local_settings(self) -> Path:
+        """The module that Airflow imports at every start (its ``config`` folder is on its path)."""
+        return self.home.airflow / "config" / "airflow_local_settings.py"
+
+    @property
     def database(self) -> Path:
         return self.home.airflow / "airflow.db"
 
@@ -203,6 +208,17 @@ def _next_free(first: int, leave_out: int = 0) -> int:
     raise BusyPortError(f"none of the ports {first} to {first + PORTS_TRIED - 1} is free: stop what listens there")
 
 
+_LOCAL_SETTINGS = """\
+# Generated at every start; every process of Airflow imports it by its name.
+from sqlalchemy.engine import Engine
+
+from ringrift_ops.airflow.sqlite import lock_before_savepoints
+
+lock_before_savepoints(Engine)
+__all__ = []
+"""
+
+
 def write_config(installation: Installation, ports: Ports, workers: int) -> None:
     """Write ``airflow.cfg`` (mode 0600): ours, then the options of the home's ``config/airflow.cfg``.
 
@@ -221,6 +237,7 @@ def write_config(installation: Installation, ports: Ports, workers: int) -> None
     text.write(f"# Generated at every start. Put options of your own into {installation.own_config}.\n\n")
     parser.write(text)
     atomic_write(installation.config, text.getvalue().encode(), mode=0o600)
+    atomic_write(installation.local_settings, _LOCAL_SETTINGS.encode())
 
 
 def _options(installation: Installation, kept: Secrets, ports: Ports, workers: int) -> dict[str, dict[str, object]]:
