@@ -24,7 +24,7 @@ from ringrift_ops.rules.layout import RULES_VERSION
 from ringrift_ops.settings import GATE, Settings
 from ringrift_ops.settings.names import config_named
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
-from ringrift_ops.stages.recording import record_gauntlet, record_net
+from ringrift_ops.stages.recording import ledger_is_elsewhere, record_gauntlet, record_net
 from ringrift_ops.stages.specs import (
     GauntletResult,
     GauntletSpec,
@@ -95,22 +95,15 @@ class _Gauntlet:
             cap_previous=spec.cap_previous,
             first_generation_without_previous=True,
         )
-        self.candidate = Player(PlayerKind.NET, spec.search, self._net(home, spec.candidate, spec.candidate_path))
+        self.candidate = Player(
+            PlayerKind.NET, spec.search, _net(home, spec.config, spec.candidate, spec.candidate_path)
+        )
         self.previous = None
         if spec.previous is not None and spec.previous_path is not None:
-            self.previous = self._net(home, spec.previous, spec.previous_path)
+            self.previous = _net(home, spec.config, spec.previous, spec.previous_path)
         self.threads = max(1, os.cpu_count() or 1)
         self.beaten = 0.0
         self.rates: dict[str, dict[str, float | int]] = {}
-
-    def _net(self, home: Home, sha: Sha256, path: str) -> Network:
-        network = load_network(home.resolve(path), self.spec.config)
-        if network.sha256 != sha:
-            raise WrongNetError(
-                f"{home.resolve(path)} holds the net {network.sha256[:12]}, not {sha[:12]}; name the file that does"
-            )
-        record_net(home, network, home.resolve(path))
-        return network
 
     def baseline(self, opponent: str) -> Player:
         """The player behind an opponent's name."""
@@ -222,11 +215,28 @@ def run(spec: GauntletSpec, report: Report) -> GauntletResult:
     errors of strict loading for nets that do not fit; those are failures of the run, not of the net.
     """
     home = Home.find()
+    if not ledger_is_elsewhere():  # a host has its nets from the controller, which knows them
+        _record_nets(home, spec)
     judged = judge(home, spec, report)
     _, path = Store(home).put(judged.report, ".json")
     result = judged.result.model_copy(update={"path": str(home.relative(path))})
     record_gauntlet(home, spec, result, judged.pairs)
     return result
+
+
+def _net(home: Home, config: str, sha: Sha256, path: str) -> Network:
+    network = load_network(home.resolve(path), config)
+    if network.sha256 != sha:
+        raise WrongNetError(
+            f"{home.resolve(path)} holds the net {network.sha256[:12]}, not {sha[:12]}; name the file that does"
+        )
+    return network
+
+
+def _record_nets(home: Home, spec: GauntletSpec) -> None:
+    record_net(home, _net(home, spec.config, spec.candidate, spec.candidate_path), home.resolve(spec.candidate_path))
+    if spec.previous is not None and spec.previous_path is not None:
+        record_net(home, _net(home, spec.config, spec.previous, spec.previous_path), home.resolve(spec.previous_path))
 
 
 def judge(home: Home, spec: GauntletSpec, report: Report) -> Judged:
