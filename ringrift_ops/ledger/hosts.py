@@ -91,13 +91,6 @@ class Hosts(Connected):
             row = connection.execute(sa.select(table).where(table.c.name == name)).first()
         return None if row is None else HostState(**row._asdict())
 
-    def stages_on(self, host: str) -> list[StageRun]:
-        """Return the stages placed on a host that are not done, oldest first."""
-        table = schema.stage_runs
-        query = sa.select(table).where(table.c.host == host, table.c.state != "done").order_by(table.c.started_at)
-        with self._reading() as connection:
-            return [StageRun(**row._asdict()) for row in connection.execute(query)]
-
     def jobs_per_host(self) -> dict[str, int]:
         """Return how many stages of running generations each host has."""
         with self._reading() as connection:

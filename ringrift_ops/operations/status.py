@@ -14,7 +14,7 @@ from typing import Any
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobStatus
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Ledger, Outcome, StageRun
+from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Ledger, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
 from ringrift_ops.operations.disk import pressure
@@ -298,8 +298,3 @@ def _progress(polled: list[JobStatus], now: datetime) -> Progress | None:
         unit=str(beats[0].get("unit") or ""),
         rate=done / seconds if done and seconds > 0 else None,
     )
-
-
-def failed_outcome(one: ConfigStatus) -> bool:
-    """Return whether the newest generation of a config broke, which a gate's no does not mean."""
-    return one.outcome in (Outcome.ERROR.value, Outcome.NO_EVIDENCE.value)
