@@ -34,7 +34,7 @@ from ringrift_ops.ledger import (
 from ringrift_ops.operations import breakers, disk
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
-from ringrift_ops.settings import CHECKS, ProfileRow, Settings
+from ringrift_ops.settings import CHECKS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
@@ -253,7 +253,7 @@ class Work:
             spec,
             job_id=job_id,
             timeout_seconds=self.profile.task_timeout_seconds,
-            env=self.hosting.environment(host),
+            env=self.hosting.environment(host) | {PROFILE_VARIABLE: self.profile.name},
             python=self.hosting.python(host),
         )
         return jobs.submit_or_adopt(job)
@@ -331,9 +331,7 @@ class Work:
 
     def end(self, stage: Stage, shard: int = 0) -> None:
         """End the stage's job if it runs: its task was marked, cleared or ran over its time."""
-        jobs, job_id = self.jobs(stage, shard), self.job_id(stage, shard)
-        if jobs.poll(job_id).state is JobState.RUNNING:
-            jobs.kill(job_id)
+        self.hosting.end(self.host(stage, shard), self.job_id(stage, shard))
 
     def keep_checkpoint(self, stage: Stage, shard: int = 0) -> None:
         """Copy a running training's checkpoints from its host, so that it can go on elsewhere."""
@@ -435,8 +433,7 @@ class Work:
             if run.job_id is None or (run.state == "done" and run.host is not None):
                 continue
             with suppress(UnreachableHostError):  # what runs there is ended by the reaper once the host is back
-                if self.hosting.look(run.host, run.job_id).state is JobState.RUNNING:
-                    self.hosting.jobs(run.host).kill(run.job_id)
+                self.hosting.end(run.host, run.job_id)
 
     def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
         """Return how the generation stands when nothing more is done: outcome and reason."""

@@ -33,9 +33,10 @@ def jobs(
     """Show jobs on this machine or a host, the log of one, or end one."""
     from ringrift_ops.home import Home
     from ringrift_ops.hosts.jobs import JobState, NoSuchJobError
-    from ringrift_ops.stages.hosting import transport_to
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.stages.hosting import Hosting
 
-    transport = transport_to(Home.find(), host)
+    transport = Hosting(Home.find(), Ledger.open()).jobs(host)
     if job_id is None:
         if logs or kill:
             raise o.OptionConflictError("--logs and --kill need the id of a job; `ringrift jobs` lists them")

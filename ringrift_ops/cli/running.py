@@ -54,13 +54,9 @@ def _preflight(spec: specs.TrainSpec) -> None:
     from ringrift_ops.home import Home
     from ringrift_ops.operations.preflight import preflight, require
     from ringrift_ops.settings import Settings
-    from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger
 
     home = Home.find()
-    profile = None
-    if spec.generation is not None and not ledger_is_elsewhere():
-        profile = open_ledger(home).generation(spec.generation).profile
-    require(preflight(home, spec, Settings.load(home).profile(spec.config, profile)))
+    require(preflight(home, spec, Settings.load(home).profile(spec.config)))
 
 
 def _write_logs() -> None:

@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.jobs import JobState
-from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import EventType, GenerationState, Ledger, generation_lease
 from ringrift_ops.operations import breakers
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.idle import cooldown_until, stamp
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.settings import Settings, config_named, profile_named, stage_named
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
 UNDER_WAY = ("queued", "running")
@@ -68,8 +67,8 @@ class Controls:
     airflow: Airflow | None
 
     @property
-    def jobs(self) -> LocalJobs:
-        return LocalJobs(self.home.jobs)
+    def hosting(self) -> Hosting:
+        return Hosting(self.home, self.ledger)
 
     def running_airflow(self) -> Airflow:
         """Return Airflow; raises :class:`PlatformNotRunningError`."""
@@ -206,14 +205,16 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
 
 
 def end_jobs(controls: Controls, config: str, stage: Stage | None = None) -> list[str]:
-    """End the running jobs of a config's generations (of one stage) and return their ids; they can be resumed."""
-    ended = []
+    """End the running jobs of a config's generations (of one stage) and return their ids; they can be resumed.
+
+    Raises ``UnreachableHostError`` where one may be running on a host that does not answer.
+    """
+    ended, hosting = [], controls.hosting
     for generation in controls.ledger.generations(config, state=GenerationState.RUNNING) + controls.ledger.generations(
         config, state=GenerationState.WAITING
     ):
         for run in controls.ledger.stage_runs(generation.id, None if stage is None else stage.value):
-            if run.job_id is not None and controls.jobs.poll(run.job_id).state is JobState.RUNNING:
-                controls.jobs.kill(run.job_id)
+            if run.state != "done" and run.job_id is not None and hosting.end(run.host, run.job_id):
                 ended.append(run.job_id)
     return ended
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from ringrift_ops.errors import GateError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState
-from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Lease, Ledger, generation_lease
 from ringrift_ops.operations.by import By
 from ringrift_ops.settings import CONFIGS, LEASES, config_named
+from ringrift_ops.stages.hosting import Hosting
 
 
 class LockInUseError(GateError):
@@ -47,10 +47,12 @@ def locks(home: Home, ledger: Ledger, config: str | None = None, now: datetime |
 def _in_use(home: Home, ledger: Ledger, config: str, lease: Lease, now: datetime) -> str | None:
     if lease.generation is None:
         return lease.holder if lease.expires_at > now else None
-    jobs = LocalJobs(home.jobs)
+    hosting = Hosting(home, ledger)
     for run in ledger.stage_runs(lease.generation):
-        if run.job_id is not None and run.state == "running" and jobs.poll(run.job_id).state is JobState.RUNNING:
-            return f"job {run.job_id}"
+        if run.job_id is None or run.state != "running":
+            continue
+        if hosting.look(run.host, run.job_id).state is JobState.RUNNING:
+            return f"job {run.job_id}" + ("" if run.host is None else f" on host {run.host}")
     heard = now - timedelta(seconds=LEASES.waiting_seconds)
     for wait in ledger.waits(config):
         if wait.generation == lease.generation and wait.seen_at >= heard:

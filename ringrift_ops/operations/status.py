@@ -13,7 +13,6 @@ from typing import Any
 
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobStatus
-from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Ledger, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
@@ -22,6 +21,7 @@ from ringrift_ops.operations.idle import Facts, Idle, Why, stamp
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
 from ringrift_ops.operations.waiting import Waiting, waiting
 from ringrift_ops.settings import OPERATIONS, Settings, config_named, stage_named
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
 RUNBOOK_NAMES: Mapping[Stage, str] = {stage: stage.value for stage in Stage} | {Stage.GAUNTLET: "evaluate"}
@@ -122,9 +122,9 @@ def status(
 ) -> Status:
     """Return where everything stands, or one config; raises ``UnknownConfigError``."""
     facts = Facts(settings, airflow, Machine.here(home), now or datetime.now(UTC))
-    jobs = LocalJobs(home.jobs)
+    hosting = Hosting(home, ledger)
     key = None if config is None else config_named(config).key
-    configs = [config_status(standing, facts, jobs) for standing in ledger.standings(key)]
+    configs = [config_status(standing, facts, hosting) for standing in ledger.standings(key)]
     return Status(
         at=facts.now,
         configs=configs,
@@ -165,8 +165,8 @@ def cell_shape(cell: Cell) -> dict[str, Any]:
     }
 
 
-def config_status(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> ConfigStatus:
-    """Return where one config stands; ``jobs``: where its jobs run."""
+def config_status(standing: ConfigStanding, facts: Facts, hosting: Hosting) -> ConfigStatus:
+    """Return where one config stands; ``hosting`` knows where its jobs run."""
     found, champion = standing.generation, None
     if standing.canonical is not None and standing.promotion is not None:
         moved = standing.promotion
@@ -194,11 +194,11 @@ def config_status(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> Co
         new_rows=standing.rows.new,
         last_training=standing.last_training,
         champion=champion,
-        stages=_cells(standing, facts, jobs),
+        stages=_cells(standing, facts, hosting),
     )
 
 
-def _cells(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> list[Cell]:
+def _cells(standing: ConfigStanding, facts: Facts, hosting: Hosting) -> list[Cell]:
     found = standing.generation
     run_id = None if found is None else found.run_id
     by_stage: dict[str, list[StageRun]] = {}
@@ -211,7 +211,7 @@ def _cells(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> list[Cell
     earlier: Stage | None = None
     for stage in Stage:
         runs = by_stage.get(stage.value, [])
-        cell = _with_runs(stage, runs, standing, facts, jobs, run_id, everywhere) if runs else None
+        cell = _with_runs(stage, runs, standing, facts, hosting, run_id, everywhere) if runs else None
         if cell is None:
             later = any(by_stage.get(one.value) for one in list(Stage)[list(Stage).index(stage) + 1 :])
             cell = _without_runs(stage, standing, facts, run_id, everywhere, earlier, passed_over=later)
@@ -222,7 +222,7 @@ def _cells(standing: ConfigStanding, facts: Facts, jobs: LocalJobs) -> list[Cell
 
 
 def _with_runs(
-    stage: Stage, runs: list[StageRun], standing: ConfigStanding, facts: Facts, jobs: LocalJobs, run_id: str | None,
+    stage: Stage, runs: list[StageRun], standing: ConfigStanding, facts: Facts, hosting: Hosting, run_id: str | None,
     everywhere: Idle | None,
 ) -> Cell:  # fmt: skip
     assert standing.generation is not None
@@ -230,7 +230,7 @@ def _with_runs(
     state = "running" if "running" in states else "failed" if "failed" in states else "completed"
     errors = [run.error for run in runs if run.error is not None]
     ended = [run.finished_at for run in runs if run.finished_at is not None]
-    polled = [jobs.poll(run.job_id) for run in runs if run.job_id is not None and run.state == "running"]
+    polled = [hosting.look(run.host, run.job_id) for run in runs if run.job_id is not None and run.state == "running"]
     profile = facts.profile(standing.generation)
     why: Idle | None
     if state == "completed":

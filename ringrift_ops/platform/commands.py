@@ -19,7 +19,7 @@ from ringrift_ops.platform.front import stop as _stop
 from ringrift_ops.platform.progress import Progress, look
 from ringrift_ops.platform.screen import Picture, Screen
 from ringrift_ops.platform.tables import line, picture, summary
-from ringrift_ops.settings import Settings, config_named, profile_named
+from ringrift_ops.settings import PROFILE_VARIABLE, Settings, config_named, profile_named
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
@@ -90,7 +90,7 @@ def _asked() -> tuple[Settings, str]:
     """Return the settings and the profile that was asked for: ``PROFILE``, else the one in force."""
     named = os.environ.get("PROFILE", "").strip()
     if named:
-        os.environ["RINGRIFT_PROFILE"] = profile_named(named)
+        os.environ[PROFILE_VARIABLE] = profile_named(named)
     settings = Settings.load()
     return settings, settings.default_profile
 

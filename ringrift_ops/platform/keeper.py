@@ -27,6 +27,7 @@ from ringrift_ops.platform import processes
 from ringrift_ops.platform.component import Component, components
 from ringrift_ops.platform.environment import LOOPBACK, Installation, Ports, component_environment
 from ringrift_ops.platform.processes import Identity
+from ringrift_ops.settings import PROFILE_VARIABLE
 from ringrift_ops.store import atomic_write
 
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
@@ -107,7 +108,7 @@ class Keeper:
         self.slots = slots
         self.profile = profile
         self.running = [_Running(one) for one in components(ports.web, ports.execution)]
-        self._environment = component_environment(os.environ, home) | {"RINGRIFT_PROFILE": profile}
+        self._environment = component_environment(os.environ, home) | {PROFILE_VARIABLE: profile}
         self._stop = False
 
     def keep(self) -> None:

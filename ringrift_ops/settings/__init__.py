@@ -6,7 +6,7 @@ numba nor Airflow, because DAG files are read every few seconds.
 """
 
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
-from ringrift_ops.settings.load import Environment, Settings, SettingsFileError, VariableError
+from ringrift_ops.settings.load import PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -58,6 +58,7 @@ __all__ = [
     "OPERATIONS",
     "POOLS",
     "PROFILES",
+    "PROFILE_VARIABLE",
     "RETENTION",
     "STAGE_ALIASES",
     "Checks",

@@ -24,6 +24,7 @@ from ringrift_ops.settings.tables import (
 )
 
 PREFIX = "RINGRIFT_"
+PROFILE_VARIABLE = PREFIX + "PROFILE"
 _THRESHOLD_VARIABLES = {
     "random": "PROMOTION_RANDOM_WIN_RATE",
     "heuristic": "PROMOTION_HEURISTIC_WIN_RATE",

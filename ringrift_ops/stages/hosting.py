@@ -48,17 +48,6 @@ def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
     )  # fmt: skip
 
 
-def transport_to(home: Home, host: str | None) -> Transport:
-    """Return the jobs of a host of the inventory over this process's one link to it, of this machine for None.
-
-    Raises ``UnknownHostError``, ``UntrustedHostError``.
-    """
-    if host is None:
-        return LocalJobs(home.jobs)
-    row = Inventory.load(home).host(host)
-    return RemoteJobs(link_to(row, trusted_key(home, row)))
-
-
 @dataclass
 class Hosting:
     """The hosts of a home, and this machine."""
@@ -125,6 +114,13 @@ class Hosting:
         if host is not None:
             self.seen(host)
         return status
+
+    def end(self, host: str | None, job_id: str) -> bool:
+        """End a job with all it started, if it runs; return whether it did. Raises ``UnreachableHostError``."""
+        if self.look(host, job_id).state is not JobState.RUNNING:
+            return False
+        self.jobs(host).kill(job_id)
+        return True
 
     def patiently(self, step: Callable[[], T], meanwhile: Callable[[], object]) -> T:
         """Return what ``step`` returns; while its host is away, and not yet lost, try again, and do ``meanwhile``."""

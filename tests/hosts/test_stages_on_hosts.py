@@ -14,10 +14,16 @@ from ringrift_ops.airflow.work import LostJobError, Work
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.errors import HostRefusedError
+from ringrift_ops.hosts.folder import read_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
 from ringrift_ops.ledger import NoFreeHostError, StaleTokenError, generation_lease
+from ringrift_ops.operations import locks
+from ringrift_ops.operations.by import By
+from ringrift_ops.operations.control import Controls, end_jobs
+from ringrift_ops.operations.locks import LockInUseError
+from ringrift_ops.operations.status import cell_of, status
 from ringrift_ops.settings import HOSTS, Host
 from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages.specs import Stage, TrainSpec
@@ -143,6 +149,27 @@ def test_R70_the_same_shard_asked_again_is_adopted_on_its_host_and_its_log_is_he
     assert work.taken_up(Stage.SELFPLAY) == first
     (log,) = work.home.logs.glob("selfplay_player_*Z.log")
     assert log.read_text().startswith("== attempt 1 of hex8_2p-g1-selfplay-s0")
+
+
+def test_operations_see_what_runs_on_a_host_keep_its_lock_and_end_it(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    work.home.settings_file.write_text(SMALL.replace("first_games: 20", "first_games: 20000"))
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    work.submit(Stage.SELFPLAY, granted(work))
+    job_id = work.job_id(Stage.SELFPLAY)
+    until(lambda: (work.look(Stage.SELFPLAY).heartbeat or {}).get("done"), "games are played on the host")
+    job = read_json(LocalJobs(pair[0].work / "jobs").folder(job_id) / "job.json")
+    assert job is not None
+    assert job["env"]["RINGRIFT_PROFILE"] == "tiny"  # the generation's, whatever the host's own default is
+
+    cell = cell_of(status(work.home, work.settings, work.ledger, None, CONFIG), CONFIG, "selfplay")
+    assert cell.status == "running"
+    assert cell.progress is not None
+    assert cell.progress.done > 0
+    by = By.here("", "cli")
+    with pytest.raises(LockInUseError, match=f"job {job_id} on host player"):
+        locks.release(work.home, work.ledger, by, CONFIG)
+    assert end_jobs(Controls(work.home, work.settings, work.ledger, None), CONFIG) == [job_id]
+    assert work.look(Stage.SELFPLAY).over
 
 
 def test_F24_result_under_an_old_token_is_refused_and_the_new_holder_takes_it(work: Work) -> None:

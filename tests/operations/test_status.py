@@ -25,6 +25,7 @@ from ringrift_ops.operations.status import ConfigStatus, Status, config_status, 
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine, Pool
 from ringrift_ops.runbook import get_pipeline_orchestrator, get_router
 from ringrift_ops.settings import CONFIGS, PROFILES, Settings
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 from tests.ledger.conftest import sha
 
@@ -37,7 +38,7 @@ def look(bench: Any, airflow: AirflowFacts | None = AIRFLOW, **machine: Any) -> 
     """How hex8_2p stands now."""
     here = replace(Machine.here(Home.find()), **({"disk_free": 10**12} | machine))
     facts = Facts(Settings.load(), airflow, here, bench.now)
-    return config_status(bench.ledger.standings("hex8_2p")[0], facts, LocalJobs(Home.find().jobs))
+    return config_status(bench.ledger.standings("hex8_2p")[0], facts, Hosting(Home.find(), bench.ledger))
 
 
 def whole(bench: Any, airflow: AirflowFacts | None = AIRFLOW) -> Status:
