@@ -79,18 +79,33 @@ class LocalJobs:
         except OSError as error:
             raise WriteError(folder.path, error) from error
         with locked(folder.submit_lock, wait=True):
-            status = self._status(folder, job.job_id, submitting=False)
-            earlier = read_json(folder.spec)
-            same = earlier is not None and same_work(earlier, job.spec)
-            if status.state is JobState.RUNNING and not same:
-                raise JobConflictError(
-                    f"job {job.job_id} runs with another spec; wait for it, or end it with "
-                    f"`ringrift jobs {job.job_id} --kill` and submit again"
-                )
-            if status.state is JobState.RUNNING or (status.state is JobState.DONE and same):
-                return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
-            self._end_leftovers(folder, job.grace_seconds)
+            deadline = time.monotonic() + _START_SECONDS
+            while True:
+                with locked(folder.run_lock, wait=False) as unminded:  # held: no runner begins while we look
+                    status = self._status(folder, job.job_id, submitting=False)
+                    taken = self._adopted(folder, job, status)
+                    if taken is not None:
+                        return taken
+                    if unminded:
+                        self._end_leftovers(folder, job.grace_seconds)
+                        break
+                if time.monotonic() > deadline:
+                    raise JobNotStartedError(f"somebody holds {folder.run_lock} but minds no job {job.job_id}")
+                time.sleep(_POLL_SECONDS)  # the runner of a killed submitter is about to say who it is, or to end
             return self._start(folder, job, status.attempt + 1)
+
+    def _adopted(self, folder: JobFolder, job: Job, status: JobStatus) -> Submitted | None:
+        """Return the answer to a submission of work that is under way or done, None when it has to be started."""
+        earlier = read_json(folder.spec)
+        same = earlier is not None and same_work(earlier, job.spec)
+        if status.state is JobState.RUNNING and not same:
+            raise JobConflictError(
+                f"job {job.job_id} runs with another spec; wait for it, or end it with "
+                f"`ringrift jobs {job.job_id} --kill` and submit again"
+            )
+        if status.state is JobState.RUNNING or (status.state is JobState.DONE and same):
+            return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
+        return None
 
     def _start(self, folder: JobFolder, job: Job, attempt: int) -> Submitted:
         """Start an attempt; the caller holds the submission lock."""

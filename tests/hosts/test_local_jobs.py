@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,26 @@ def test_F24_job_outlives_the_submitter_that_is_killed_and_is_adopted_by_the_nex
     process.communicate()
     assert jobs.submit_or_adopt(a_job(SLEEP)).adopted
     assert (before.state, jobs.poll(NAME).pid) == (JobState.RUNNING, before.pid)
+
+
+def test_F24_runner_of_a_killed_submitter_that_has_not_yet_said_who_it_is_is_waited_for(jobs: LocalJobs) -> None:
+    """Its attempt counts: to start the next one would end a command that has just begun."""
+    job = a_job(SLEEP)
+    jobs.submit_or_adopt(job)
+    folder = JobFolder(jobs.folder(NAME))
+    said = folder.pid.read_bytes()
+    folder.pid.unlink()  # what a submitter sees between the runner's lock and its name
+
+    def say() -> None:
+        time.sleep(0.3)
+        folder.pid.write_bytes(said)
+
+    with ThreadPoolExecutor(1) as later:
+        told = later.submit(say)
+        again = jobs.submit_or_adopt(job)
+        told.result()
+    assert (again.adopted, again.attempt) == (True, 1)
+    assert len(job_processes(jobs.folder(NAME), None)) == 1
 
 
 @pytest.mark.parametrize("milliseconds", [0, 10, 20, 40, 80, 160])
