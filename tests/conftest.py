@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -24,14 +25,15 @@ MISSING_PACKAGE = "missing package"
 
 
 class ByFile(LoadScopeScheduling):
-    """Tests of one file share a worker, and so do all files that start Airflow: one platform at a time.
+    """Tests of one file share a worker, and so do files that start Airflow and name the same platform: 1 or 2.
 
     (xdist's own groups name tests through an attribute that pytest 9 no longer reads.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "platform" if "mark.platform" in (PROJECT / path).read_text(encoding="utf-8") else path
+        named = re.search(r"mark\.platform\((\d)\)", (PROJECT / path).read_text(encoding="utf-8"))
+        return f"platform {named[1]}" if named else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -40,8 +42,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Airflow comes first: it takes longest."""
-    items.sort(key=lambda item: item.get_closest_marker("platform") is None)
+    """What starts Airflow comes first, one platform per worker: it takes longest, and mostly waits."""
+
+    def turn(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("platform")
+        return 9 if marker is None else int(marker.args[0])
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True)

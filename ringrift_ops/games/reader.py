@@ -434,10 +434,6 @@ class GameDatabase:
             raise UnknownGameError(f"{self.path} holds no game {game_id!r}")
         return ParityVerdict(*rows[0])
 
-    def set_parity(self, game_id: str, status: str, divergence_move: int | None, checked_at: str) -> None:
-        """Record one verdict; see :meth:`set_parities`."""
-        self.set_parities([ParityVerdict(game_id, status, divergence_move, checked_at)])
-
     def set_parities(self, verdicts: Iterable[ParityVerdict]) -> None:
         """Write verdicts into the file, all in one transaction; its identity does not change.
 

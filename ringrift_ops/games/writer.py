@@ -323,16 +323,6 @@ class BatchWriter:
             self.close()
         return FinishedBatch(self.path, digest, len(pairs), self.moves, distinct, policies)
 
-    def discard(self) -> None:
-        """Delete the unfinished batch and close."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        for suffix in ("", "-wal", "-shm"):
-            self._temporary.with_name(self._temporary.name + suffix).unlink(missing_ok=True)
-        self._lock_path.unlink(missing_ok=True)
-        self.close()
-
     def close(self) -> None:
         """Release the batch; what was added stays for a later writer."""
         if self._connection is not None:

@@ -18,7 +18,7 @@ from ringrift_ops.runbook import get_evaluation_daemon, get_pipeline_orchestrato
 from ringrift_ops.settings import CONFIGS
 from tests.airflow.conftest import Platform, until
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(2), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from ringrift_ops.ledger import EventType, GenerationState, Outcome
 from ringrift_ops.stages.specs import Stage
 from tests.airflow.conftest import Platform
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(1), pytest.mark.slow]
 
 EVERY_TASK = {"lease", "games", "finish", *(stage.value for stage in Stage)}
 

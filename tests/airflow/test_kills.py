@@ -11,7 +11,7 @@ from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.ledger import Outcome
 from tests.airflow.conftest import Platform, state_of, until
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(2), pytest.mark.slow]
 
 
 def running(platform: Platform, job_id: str) -> bool:

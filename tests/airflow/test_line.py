@@ -14,7 +14,7 @@ import pytest
 from ringrift_ops.ledger import Generation, generation_lease
 from tests.airflow.conftest import Platform, until
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(1), pytest.mark.slow]
 
 
 def sourced(platform: Platform, command: str) -> str:

@@ -15,7 +15,7 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.platform import processes
 from tests.airflow.conftest import Platform, output_of, processes_in, start, state_of, until
 
-pytestmark = pytest.mark.platform
+pytestmark = pytest.mark.platform(2)
 
 
 def said(home: Path) -> str:

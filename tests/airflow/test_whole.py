@@ -19,7 +19,7 @@ from ringrift_ops.ledger import GenerationState, Ledger, Outcome
 from ringrift_ops.stages.specs import ParityResult, SelfplayResult, TrainResult
 from tests.airflow.conftest import output_of, processes_in, start, state_of, until
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(2), pytest.mark.slow]
 
 CONFIG = "hex8_2p"
 GAMES = 2_000

@@ -311,7 +311,8 @@ def test_verdicts_are_written_while_reading_and_leave_the_identity_alone(batch):
     with GameDatabase(batch, "hex8_2p") as database:
         digest = database.content_digest()
         for number, game in enumerate(database.games()):
-            database.set_parity(game.game_id, "failed" if number == 1 else "passed", 12 if number == 1 else None, NOW)
+            status, move = ("failed", 12) if number == 1 else ("passed", None)
+            database.set_parities([ParityVerdict(game.game_id, status, move, NOW)])
         database.set_parity_gate(passed=2, failed=1, checked_at=NOW)
         assert database.parity_of("hex8_2p_1001") == ParityVerdict("hex8_2p_1001", "failed", 12, NOW)
         assert database.counts().parity == {"passed": 2, "failed": 1}
@@ -350,11 +351,11 @@ def test_a_database_somebody_else_writes_is_busy_not_damaged(batch, monkeypatch)
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from ringrift_ops.games.reader import GameDatabase
+from ringrift_ops.games.reader import GameDatabase, ParityVerdict
 os.setuid(65534)
 with GameDatabase(Path(sys.argv[1])) as database:
     print(len(list(database.games())))
-    database.set_parity("hex8_2p_1000", "passed", None, "now")
+    database.set_parities([ParityVerdict("hex8_2p_1000", "passed", None, "now")])
 """
 
 

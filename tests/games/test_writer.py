@@ -273,8 +273,8 @@ def test_F19_a_second_writer_of_the_same_batch_is_refused_and_told_who_has_it(tm
         writer.add(records("hex8_2p", 1)[0])
     with BatchWriter(path, "hex8_2p", codes_version="1") as next_writer:
         assert len(next_writer) == 1
-        next_writer.discard()
-    assert list(tmp_path.iterdir()) == []
+        next_writer.finish()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_unfinished_batch_of_another_producer_is_not_taken_up(tmp_path):

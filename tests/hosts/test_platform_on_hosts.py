@@ -17,7 +17,7 @@ from tests.airflow.conftest import state_of, until
 from tests.hosts.sshd import Sshds, write_inventory
 from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
 
-pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform]
+pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform(1)]
 
 LONG = SMALL.replace("epochs: 2", "epochs: 400").replace("checkpoint_every_steps: 1", "checkpoint_every_steps: 50")
 
