@@ -43,6 +43,7 @@ def status(
             print_json(document(found))
         elif config is not None:
             _show_one(found.configs[0])
+            _show_incidents(found)
         else:
             _show_all(found)
         if not watch:
@@ -72,6 +73,7 @@ def document(found: Status) -> dict[str, Any]:
         "jobs": found.jobs,
         "airflow": found.airflow,
         "recent_events": found.recent_events,
+        "incidents": [vars(one) | {"state": one.state} for one in found.incidents],
     }
 
 
@@ -90,6 +92,7 @@ def _show_all(found: Status) -> None:
             reasons.setdefault(words, []).append(one.config if whole else f"{one.config} {'+'.join(stages)}")
     for words, where in reasons.items():
         print(f"  {'all configs' if len(where) == len(found.configs) > 1 else ', '.join(where)}: {words}")
+    _show_incidents(found)
     machine = found.machine
     print(
         f"\n{machine.name}: load {machine.load:.1f} on {machine.cores} cores, "
@@ -97,6 +100,14 @@ def _show_all(found: Status) -> None:
         f"{machine.disk_free / 1e9:.0f} of {machine.disk / 1e9:.0f} GB disk free, "
         f"{'a GPU' if machine.gpu else 'no GPU'}, {len(found.jobs)} jobs"
     )
+
+
+def _show_incidents(found: Status) -> None:
+    if found.incidents:
+        print("\nincidents:")
+    for one in found.incidents:
+        since = one.opened_at.isoformat(timespec="seconds")
+        print(f"  {one.id} L{one.level} {one.state} since {since}: {one.summary} (`ringrift incident show {one.id}`)")
 
 
 def _held(one: ConfigStatus) -> dict[str, list[str]]:

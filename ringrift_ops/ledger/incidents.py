@@ -55,9 +55,7 @@ class Incidents(Connected):
             }  # fmt: skip
             number = connection.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one()
             payload = {"incident": number, "rule": rule, "subject": subject, "level": level, "summary": summary}
-            events.record(
-                connection, EventType.INCIDENT_OPENED, config, None, payload | {"evidence": evidence}, moment
-            )
+            events.record(connection, EventType.INCIDENT_OPENED, config, None, payload | {"evidence": evidence}, moment)
             _tell(connection, number, OPENED, level, targets, moment)
             return _find(connection, number)
 

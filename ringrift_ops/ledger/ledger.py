@@ -20,7 +20,18 @@ from ringrift_ops.settings.load import Settings
 
 
 class Ledger(
-    View, Hosts, Leases, Artifacts, Evaluations, Promotions, Waits, Breakers, Audit, Poisoned, Standings, Incidents,
+    View,
+    Hosts,
+    Leases,
+    Artifacts,
+    Evaluations,
+    Promotions,
+    Waits,
+    Breakers,
+    Audit,
+    Poisoned,
+    Standings,
+    Incidents,
     Events,
 ):
     """One ledger. Every method is one transaction; nothing is kept open in between.
