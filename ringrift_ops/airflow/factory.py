@@ -20,6 +20,7 @@ from ringrift_ops.airflow.operators import (
     TrainTask,
     ValidateDatasets,
 )
+from ringrift_ops.airflow.priority import CurriculumPriority
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
 from ringrift_ops.settings import ALERTS, DATA, POOLS, ConfigRow, Settings
@@ -57,6 +58,7 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
             "retry_policy": FINAL,
             "execution_timeout": timedelta(seconds=longest) + timedelta(minutes=10),
             "trigger_rule": "none_failed",
+            "weight_rule": CurriculumPriority(),
         },
     ) as dag:
         lease = GenerationLease(config=key, task_id="lease")

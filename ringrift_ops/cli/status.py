@@ -24,6 +24,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("health")(health)
     app.command("waiting")(waiting)
+    app.command("curriculum")(curriculum)
+    app.command("metrics")(metrics)
 
 
 def status(
@@ -217,3 +219,28 @@ def waiting(config: ConfigArgument = None, as_json: o.AsJson = False) -> None:
         if not one.waiters:
             rows.append((one.config, one.condition.value, one.words, "nobody", "-", "-", one.lost or "-"))
     print_table(("config", "condition", "until", "who", "since", "last asked", "attention"), rows)
+
+
+def curriculum(as_json: o.AsJson = False) -> None:
+    """Show how games and priority are shared among the configs, by who was promoted of late."""
+    from ringrift_ops.platform.facts import watch
+    from ringrift_ops.stages.curriculum import shares
+
+    found = watch()
+    rows = shares(found.ledger, found.settings)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("config", "weight", "priority", "promotions", "games of the next generation")
+    print_table(
+        columns,
+        [(one.config, round(one.weight, 3), one.priority, one.promotions,
+          "as the first, by no net" if one.games is None else f"{one.games}") for one in rows],
+    )  # fmt: skip
+
+
+def metrics() -> None:
+    """Print the platform's figures in Prometheus' text format."""
+    from ringrift_ops.platform.facts import metrics as text
+
+    print(text(), end="")

@@ -221,6 +221,7 @@ def test_R80_when_to_escalate_is_a_rule_on_what_fires(
 def test_R46_R80_template_and_review_are_filled_from_the_record(
     watch: Watch, bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    bench.later(-60)
     generation, _ = bench.running()
     payload = {"job_id": "hex8_2p-g1-export", "attempt": 1, "error": "no space left on device"}
     for attempt in range(4):
