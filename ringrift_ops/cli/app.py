@@ -30,6 +30,7 @@ from ringrift_ops.cli import (
     stages,
     status,
     train,
+    verified,
 )
 
 app = typer.Typer(
@@ -62,6 +63,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster,
-    stages,
+    stages, verified,
 ):  # fmt: skip
     _module.add_to(app)
