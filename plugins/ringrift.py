@@ -1,7 +1,8 @@
-"""What Airflow has to know of RingRift beyond its DAGs: the timetable that their schedules are stored as."""
+"""What Airflow has to know of RingRift beyond its DAGs: their timetable, and the priority of their tasks."""
 
 from airflow.plugins_manager import AirflowPlugin
 
+from ringrift_ops.airflow.priority import CurriculumPriority
 from ringrift_ops.airflow.timetable import GenerationTimetable
 
 
@@ -10,3 +11,4 @@ class RingRiftPlugin(AirflowPlugin):
 
     name = "ringrift"
     timetables = [GenerationTimetable]  # noqa: RUF012 - Airflow's own way
+    priority_weight_strategies = [CurriculumPriority]  # noqa: RUF012

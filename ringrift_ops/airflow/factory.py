@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Asset, AssetAlias, AssetAny, ExceptionRetryPolicy, 
 from ringrift_ops.airflow.assets import asset, watched_candidate
 from ringrift_ops.airflow.operators import (
     EnoughGames,
+    EvaluateAlerts,
     FinishGeneration,
     GenerationLease,
     JudgeNet,
@@ -19,11 +20,13 @@ from ringrift_ops.airflow.operators import (
     TrainTask,
     ValidateDatasets,
 )
+from ringrift_ops.airflow.priority import CurriculumPriority
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import DATA, POOLS, ConfigRow, Settings
+from ringrift_ops.settings import ALERTS, DATA, POOLS, ConfigRow, Settings
 from ringrift_ops.stages.specs import Stage
 
+ALERTS_DAG = "alerts"
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
 
@@ -55,6 +58,7 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
             "retry_policy": FINAL,
             "execution_timeout": timedelta(seconds=longest) + timedelta(minutes=10),
             "trigger_rule": "none_failed",
+            "weight_rule": CurriculumPriority(),
         },
     ) as dag:
         lease = GenerationLease(config=key, task_id="lease")
@@ -118,6 +122,24 @@ def build_data_validation(settings: Settings) -> DAG:
         default_args={"retries": 3, "retry_policy": FINAL, "execution_timeout": timedelta(hours=1)},
     ) as dag:
         ValidateDatasets(task_id="validate")
+    return dag
+
+
+def build_alerts() -> DAG:
+    """Return the DAG that evaluates alerts and moves incidents every two minutes (R8, R46)."""
+    with DAG(
+        dag_id=ALERTS_DAG,
+        description="Evaluates alerts; opens, escalates and ends incidents; tells",
+        schedule=ALERTS.cron,
+        is_paused_upon_creation=False,  # it starts nothing, and somebody should be told of the first failure
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["ringrift"],
+        # No retry: the next run looks anew.
+        default_args={"retries": 0, "execution_timeout": timedelta(seconds=ALERTS.lease_seconds)},
+    ) as dag:
+        EvaluateAlerts(task_id="evaluate")
     return dag
 
 

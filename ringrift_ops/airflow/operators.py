@@ -281,6 +281,29 @@ class ValidateDatasets(BaseOperator):
         return {config: one.statistics["samples"] for config, one in reports.items()}
 
 
+class EvaluateAlerts(BaseOperator):
+    """Looks at every rule once: incidents open, escalate and end, and who has to be told is told."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.operations.by import By
+        from ringrift_ops.operations.incidents import look
+        from ringrift_ops.platform.facts import airflow_facts, watch
+
+        found = look(watch(), airflow_facts(Home.find()), By.here("", "airflow").actor)
+        for alert in found.firing:
+            self.log.warning("%s: %s; %s; %s", alert.rule.value, alert.summary, alert.evidence, alert.fix)
+        for one in found.notifications:
+            if one.error is not None:
+                self.log.warning("%s was not told of incident %s: %s", one.target, one.incident, one.error)
+        return {
+            "firing": [alert.key for alert in found.firing],
+            "opened": [one.id for one in found.opened],
+            "escalated": [one.id for one in found.escalated],
+            "ended": [one.id for one in found.ended],
+        }
+
+
 class JudgeNet(BaseOperator):
     """Starts the run of a config's DAG that judges a net; the same net again starts none.
 

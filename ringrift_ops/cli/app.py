@@ -15,6 +15,7 @@ from ringrift_ops.cli import (
     distribute,
     export,
     gauntlet,
+    incidents,
     jobs,
     ledger,
     model,
@@ -29,6 +30,7 @@ from ringrift_ops.cli import (
     stages,
     status,
     train,
+    verified,
 )
 
 app = typer.Typer(
@@ -60,6 +62,7 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, stages,
+    status, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster,
+    stages, verified,
 ):  # fmt: skip
     _module.add_to(app)

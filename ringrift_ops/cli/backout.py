@@ -8,6 +8,7 @@ import typer
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.verified import show_verified
 
 if TYPE_CHECKING:
     from ringrift_ops.operations.backout import BackOutKind
@@ -43,6 +44,8 @@ def _back_out(kind: BackOutKind, sha: str, reason: str, *, dry_run: bool, as_jso
     found = back_out(desk(), By.here(reason, "cli"), kind, sha, dry_run=dry_run)
     if as_json:
         print_json(found)
+        if found.done:
+            show_verified("back out", found.root.config, to_stderr=True)
         return
     rows = [(one.kind, one.sha[:12], one.generation, one.path) for one in (found.root, *found.made_from_it)]
     print_table(("kind", "sha256", "generation", "file"), rows)
@@ -52,3 +55,5 @@ def _back_out(kind: BackOutKind, sha: str, reason: str, *, dry_run: bool, as_jso
         print("the net in force was not made from it and stays")
     else:
         print(f"canonical: {(found.canonical or 'none')[:12]} -> {found.back_to[:12]}")
+    if found.done:
+        show_verified("back out", found.root.config)

@@ -9,6 +9,7 @@ import typer
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.cli.output import print_json, print_table
+from ringrift_ops.cli.verified import show_verified
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 ConfigArgument = Annotated[
@@ -67,6 +68,8 @@ def reset_breakers(
     else:
         names = ", ".join(f"{one.config}/{one.action} ({one.state}, {one.failures} failures)" for one in changed)
         print(f"reset: {names}" if changed else "no breaker was open and none had failures")
+    for key in dict.fromkeys(one.config for one in changed):
+        show_verified("reset breakers", key, to_stderr=as_json)
 
 
 def waivers(as_json: o.AsJson = False) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.verified import show_verified
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.stages.specs import Stage, Verdict
 
@@ -81,6 +82,8 @@ def promote(
     with shown() as progress:
         answer = promote_net(desk(), By.here(reason, "cli"), key, Net(net.sha, net.path), asked, progress)
     _show(answer, as_json=as_json)
+    if answer.promoted and not dry_run:
+        show_verified("promote", key, to_stderr=as_json)
     raise typer.Exit(_code(answer))
 
 
@@ -136,5 +139,6 @@ def rollback(
         print_json(found)
     else:
         print_fields(vars(found))
+    show_verified("rollback", config, to_stderr=as_json)
     if not all(one.verified for one in found.links_and_deliveries.deliveries):
         raise typer.Exit(ExitCode.INFRASTRUCTURE)

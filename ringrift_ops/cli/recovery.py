@@ -10,6 +10,7 @@ import typer
 from ringrift_ops.cli import options as o
 from ringrift_ops.cli.control import Reason
 from ringrift_ops.cli.output import print_fields, print_json, print_table
+from ringrift_ops.cli.verified import show_verified
 
 if TYPE_CHECKING:
     from ringrift_ops.operations.by import By
@@ -96,11 +97,15 @@ def reset(
     found = [reset_config(controls(), by, key) for key in ([config] if config is not None else CONFIGS)]
     if as_json:
         print_json(found)
+        for one in found:
+            show_verified("reset", one.config, to_stderr=True)
         return
     columns = ("config", "runs ended", "jobs ended", "lease of", "generations", "stages cleared", "breakers")
     rows = [(x.config, *(", ".join(map(str, y)) for y in (x.runs, x.jobs)), x.lease,
              ", ".join(map(str, x.generations)), x.stages, ", ".join(x.breakers)) for x in found]  # fmt: skip
     print_table(columns, rows)
+    for one in found:
+        show_verified("reset", one.config)
 
 
 def recover(
@@ -127,12 +132,16 @@ def recover(
         else:
             columns = ("step", "what", "found", "done")
             print_table(columns, [(f"{n}", one.name, one.found, one.done) for n, one in enumerate(steps, 1)])
+        if not dry_run:
+            show_verified("full recovery", config, to_stderr=as_json)
         return
     found = recover_run(controls(), _by(reason), config, dry_run=dry_run)
     if as_json:
         print_json(found)
     else:
         print_fields(vars(found))
+    if found.done:
+        show_verified("recover", found.config, to_stderr=as_json)
 
 
 def lock(
@@ -156,6 +165,8 @@ def lock(
             print_json(freed)
         else:
             print(f"nobody holds the lock of {config}" if freed is None else f"released, it was held by {freed.holder}")
+        if freed is not None:
+            show_verified("release lock", freed.config, to_stderr=as_json)
         return
     held = locks.locks(found.home, found.ledger, config)
     if as_json:
@@ -176,6 +187,8 @@ def clear_training_state(config: Config, reason: Reason = "", as_json: o.AsJson 
         print_json(cleared)
     else:
         print(f"cleared: {', '.join(cleared)}" if cleared else f"there was nothing to clear for {config}")
+    if cleared:
+        show_verified("clear training state", config, to_stderr=as_json)
 
 
 def evaluate(

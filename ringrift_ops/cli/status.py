@@ -24,6 +24,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("health")(health)
     app.command("waiting")(waiting)
+    app.command("curriculum")(curriculum)
+    app.command("metrics")(metrics)
 
 
 def status(
@@ -43,6 +45,7 @@ def status(
             print_json(document(found))
         elif config is not None:
             _show_one(found.configs[0])
+            _show_incidents(found)
         else:
             _show_all(found)
         if not watch:
@@ -72,6 +75,7 @@ def document(found: Status) -> dict[str, Any]:
         "jobs": found.jobs,
         "airflow": found.airflow,
         "recent_events": found.recent_events,
+        "incidents": [vars(one) | {"state": one.state} for one in found.incidents],
     }
 
 
@@ -90,6 +94,7 @@ def _show_all(found: Status) -> None:
             reasons.setdefault(words, []).append(one.config if whole else f"{one.config} {'+'.join(stages)}")
     for words, where in reasons.items():
         print(f"  {'all configs' if len(where) == len(found.configs) > 1 else ', '.join(where)}: {words}")
+    _show_incidents(found)
     machine = found.machine
     print(
         f"\n{machine.name}: load {machine.load:.1f} on {machine.cores} cores, "
@@ -97,6 +102,14 @@ def _show_all(found: Status) -> None:
         f"{machine.disk_free / 1e9:.0f} of {machine.disk / 1e9:.0f} GB disk free, "
         f"{'a GPU' if machine.gpu else 'no GPU'}, {len(found.jobs)} jobs"
     )
+
+
+def _show_incidents(found: Status) -> None:
+    if found.incidents:
+        print("\nincidents:")
+    for one in found.incidents:
+        since = one.opened_at.isoformat(timespec="seconds")
+        print(f"  {one.id} L{one.level} {one.state} since {since}: {one.summary} (`ringrift incident show {one.id}`)")
 
 
 def _held(one: ConfigStatus) -> dict[str, list[str]]:
@@ -206,3 +219,28 @@ def waiting(config: ConfigArgument = None, as_json: o.AsJson = False) -> None:
         if not one.waiters:
             rows.append((one.config, one.condition.value, one.words, "nobody", "-", "-", one.lost or "-"))
     print_table(("config", "condition", "until", "who", "since", "last asked", "attention"), rows)
+
+
+def curriculum(as_json: o.AsJson = False) -> None:
+    """Show how games and priority are shared among the configs, by who was promoted of late."""
+    from ringrift_ops.platform.facts import watch
+    from ringrift_ops.stages.curriculum import shares
+
+    found = watch()
+    rows = shares(found.ledger, found.settings)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("config", "weight", "priority", "promotions", "games of the next generation")
+    print_table(
+        columns,
+        [(one.config, round(one.weight, 3), one.priority, one.promotions,
+          "as the first, by no net" if one.games is None else f"{one.games}") for one in rows],
+    )  # fmt: skip
+
+
+def metrics() -> None:
+    """Print the platform's figures in Prometheus' text format."""
+    from ringrift_ops.platform.facts import metrics as text
+
+    print(text(), end="")

@@ -68,3 +68,11 @@ class NoEvidenceForPromotionError(GateError):
 
 class PoisonedArtifactError(GateError):
     """What was backed out, or made from it, is to be used."""
+
+
+class UnknownIncidentError(NoDataError):
+    """No incident of that number."""
+
+
+class ClosedIncidentError(GateError):
+    """An incident that is closed is to be answered or changed."""

@@ -49,6 +49,13 @@ class EventType(StrEnum):
     BREAKER_CLOSED = "BREAKER_CLOSED"
     GENERATION_STARTED = "GENERATION_STARTED"
     GENERATION_FINISHED = "GENERATION_FINISHED"
+    INCIDENT_OPENED = "INCIDENT_OPENED"
+    INCIDENT_ESCALATED = "INCIDENT_ESCALATED"
+    INCIDENT_ACKNOWLEDGED = "INCIDENT_ACKNOWLEDGED"
+    INCIDENT_NOTED = "INCIDENT_NOTED"
+    INCIDENT_ENDED = "INCIDENT_ENDED"
+    """Its alert fires no more; INCIDENT_CLOSED is a person's word."""
+    INCIDENT_CLOSED = "INCIDENT_CLOSED"
 
 
 class InvalidEventError(UsageError):
@@ -216,6 +223,48 @@ class GenerationFinished(Payload):
     reason: str
 
 
+class IncidentOpened(Payload):
+    incident: int
+    rule: str
+    subject: str
+    level: int
+    summary: str
+    evidence: str
+
+
+class IncidentEscalated(Payload):
+    """``level`` 5: nobody has answered on the highest one in time."""
+
+    incident: int
+    level: int
+    reason: str
+
+
+class IncidentAcknowledged(Payload):
+    incident: int
+    actor: str
+
+
+class IncidentNoted(Payload):
+    incident: int
+    actor: str
+    text: str
+
+
+class IncidentEnded(Payload):
+    incident: int
+    rule: str
+    subject: str
+    seconds: float
+
+
+class IncidentClosed(Payload):
+    incident: int
+    actor: str
+    cause: str | None
+    resolution: str
+
+
 SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.SELFPLAY_COMPLETED: SelfplayCompleted,
     EventType.SELFPLAY_FAILED: SelfplayFailed,
@@ -241,6 +290,12 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.BREAKER_CLOSED: BreakerClosed,
     EventType.GENERATION_STARTED: GenerationStarted,
     EventType.GENERATION_FINISHED: GenerationFinished,
+    EventType.INCIDENT_OPENED: IncidentOpened,
+    EventType.INCIDENT_ESCALATED: IncidentEscalated,
+    EventType.INCIDENT_ACKNOWLEDGED: IncidentAcknowledged,
+    EventType.INCIDENT_NOTED: IncidentNoted,
+    EventType.INCIDENT_ENDED: IncidentEnded,
+    EventType.INCIDENT_CLOSED: IncidentClosed,
 }
 
 FAILURES: dict[Stage, EventType] = {
@@ -315,6 +370,21 @@ class Events(Connected):
         """
         with self._writing() as connection:
             return record(connection, event, config, generation, payload, now or utc_now())
+
+    def latest_events(
+        self, types: Sequence[EventType | str], since: datetime | None = None
+    ) -> dict[tuple[str, str], tuple[datetime, int]]:
+        """Return {(type, config): (newest moment, how many)} of these types since then; one pass over an index."""
+        table = schema.events
+        query = (
+            sa.select(table.c.type, table.c.config, sa.func.max(table.c.at), sa.func.count())
+            .where(table.c.type.in_([str(kind) for kind in types]), table.c.config.is_not(None))
+            .group_by(table.c.type, table.c.config)
+        )
+        if since is not None:
+            query = query.where(table.c.at >= since)
+        with self._reading() as connection:
+            return {(kind, config): (at, count) for kind, config, at, count in connection.execute(query)}
 
     def events(
         self,

@@ -127,6 +127,15 @@ class Promotions(Connected):
         with self._reading() as connection:
             return [Promotion(**row._asdict()) for row in connection.execute(query)]
 
+    def promotion_kinds(self, until: datetime | None = None) -> list[tuple[str, PromotionKind]]:
+        """Return (config, kind) of every move of a canonical pointer up to that moment, oldest first."""
+        table = schema.promotions
+        query = sa.select(table.c.config, table.c.kind).order_by(table.c.id)
+        if until is not None:
+            query = query.where(table.c.created_at <= until)
+        with self._reading() as connection:
+            return [(row.config, row.kind) for row in connection.execute(query)]
+
     # --- deliveries --------------------------------------------------------------------------------
 
     def record_delivery(

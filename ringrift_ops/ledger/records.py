@@ -311,3 +311,70 @@ class Waiver:
     actor: str
     created_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Incident:
+    """An alert that fired, and what became of it. ``key``: its rule, config and subject.
+
+    ``criteria``: why it began above level 1; ``seen_at``: when its alert last fired; ``ended_at``: since when it has
+    not; ``overdue_at``: nobody answered on the highest level in time.
+    """
+
+    id: int
+    key: str
+    rule: str
+    config: str | None
+    subject: str
+    summary: str
+    evidence: str
+    criteria: list[str]
+    level: int
+    opened_at: datetime
+    level_since: datetime
+    seen_at: datetime
+    overdue_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    ended_at: datetime | None
+    closed_at: datetime | None
+    closed_by: str | None
+    cause: str | None
+    resolution: str | None
+
+    @property
+    def state(self) -> str:
+        """Return ``open``, ``acknowledged``, ``ended`` (its alert fires no more) or ``closed``."""
+        if self.closed_at is not None:
+            return "closed"
+        if self.ended_at is not None:
+            return "ended"
+        return "open" if self.acknowledged_at is None else "acknowledged"
+
+
+@dataclass(frozen=True)
+class IncidentNote:
+    """What somebody did or found about an incident."""
+
+    id: int
+    incident: int
+    at: datetime
+    actor: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One message to one target. ``sent_at`` None: not told yet; ``error``: of the last try."""
+
+    id: int
+    incident: int
+    kind: str
+    level: int
+    target: str
+    text: str
+    created_at: datetime
+    tries: int
+    tried_at: datetime | None
+    sent_at: datetime | None
+    error: str | None

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0013"
+REVISION = "0070"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -303,3 +303,57 @@ waivers = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
 )
+
+incidents = sa.Table(
+    "incidents",
+    METADATA,
+    _id(),
+    sa.Column("key", sa.String(300), nullable=False, index=True),
+    sa.Column("rule", sa.String(40), nullable=False),
+    sa.Column("config", NAME),
+    sa.Column("subject", NAME, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("criteria", sa.JSON, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("level_since", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("overdue_at", UtcDateTime),
+    sa.Column("acknowledged_at", UtcDateTime),
+    sa.Column("acknowledged_by", NAME),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("closed_at", UtcDateTime),
+    sa.Column("closed_by", NAME),
+    sa.Column("cause", sa.Text),
+    sa.Column("resolution", sa.Text),
+)
+"""``key``: rule, config and subject; ``seen_at``: when its alert last fired; ``ended_at``: since when it has not."""
+
+incident_notes = sa.Table(
+    "incident_notes",
+    METADATA,
+    _id(),
+    sa.Column("incident", sa.ForeignKey("incidents.id"), nullable=False, index=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
+
+notifications = sa.Table(
+    "notifications",
+    METADATA,
+    _id(),
+    sa.Column("incident", sa.ForeignKey("incidents.id"), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("target", NAME, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("tried_at", UtcDateTime),
+    sa.Column("sent_at", UtcDateTime, index=True),
+    sa.Column("error", sa.Text),
+    sa.UniqueConstraint("incident", "kind", "level", "target"),
+)
+"""What is to be told, to whom (never the address itself, which may hold a password), and whether it was."""

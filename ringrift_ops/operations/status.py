@@ -13,7 +13,7 @@ from typing import Any
 
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobStatus
-from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Ledger, StageRun
+from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Incident, Ledger, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
 from ringrift_ops.operations.disk import pressure
@@ -110,6 +110,8 @@ class Status:
     """Why nothing that fills the disk is started; None when it may be."""
     airflow: AirflowFacts | None
     recent_events: list[Event]
+    incidents: list[Incident]
+    """Those that are not closed, newest first."""
 
 
 def status(
@@ -134,6 +136,7 @@ def status(
         disk_pressure=pressure(facts.machine, Stage.TRAIN, settings.profile(configs[0].config)),
         airflow=airflow,
         recent_events=ledger.events(config=key, limit=OPERATIONS.recent_events),
+        incidents=[one for one in ledger.incidents(unclosed=True) if key in (None, one.config)],
     )
 
 

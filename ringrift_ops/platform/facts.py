@@ -7,7 +7,9 @@ from datetime import datetime
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.operations.control import Controls
+from ringrift_ops.operations.incidents import Watch
 from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.metrics import exposition
 from ringrift_ops.operations.status import Status, status
 from ringrift_ops.operations.surroundings import AirflowFacts, Pool
 from ringrift_ops.platform.api import Api
@@ -53,6 +55,19 @@ def controls() -> Controls:
     home = Home.find()
     settings = Settings.load(home)
     return Controls(home, settings, Ledger.open(settings.ledger_url), running_api(home))
+
+
+def watch() -> Watch:
+    """Return whose alerts and incidents are looked at: this home."""
+    home = Home.find()
+    settings = Settings.load(home)
+    return Watch(home, settings, Ledger.open(settings.ledger_url))
+
+
+def metrics() -> str:
+    """Return this home's figures in Prometheus' text format."""
+    found = watch()
+    return exposition(found.home, found.settings, found.ledger, airflow_facts(found.home))
 
 
 def look(config: str | None = None) -> Status:

@@ -22,6 +22,7 @@ from ringrift_ops.settings.tables import (
     ProfileRow,
     packaged_profile,
 )
+from ringrift_ops.settings.watching import LEVELS
 
 PREFIX = "RINGRIFT_"
 PROFILE_VARIABLE = PREFIX + "PROFILE"
@@ -57,6 +58,7 @@ class Environment(BaseSettings):
     skip_parity: bool | None = None
     skip_gauntlet: bool | None = None
     waiver_reason: str | None = None
+    notify: str | None = None
     promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -98,6 +100,8 @@ class _File(BaseModel):
     gauntlet_games: int | None = Field(default=None, gt=0)
     distribution_timeout: int = Field(default=300, gt=0)
     destinations: list[str] = []
+    notify: list[str] = []
+    notify_levels: dict[int, list[str]] = {}
     configs: dict[str, dict[str, Any]] = {}
     profiles: dict[str, dict[str, Any]] = {}
 
@@ -116,6 +120,12 @@ class Settings(BaseModel):
     skip_gauntlet: bool = Field(description="promote without a gauntlet, under a recorded waiver (R48)")
     waiver_reason: str = Field(description="why; a waiver without one is refused")
     destinations: list[str] = Field(description="folders that promoted nets are delivered to")
+    notify: list[str] = Field(
+        default=[], repr=False, description="Apprise URLs that are told of every incident, besides logs/alerts.log"
+    )
+    notify_levels: dict[int, list[str]] = Field(
+        default={}, repr=False, description="Apprise URLs that are told from that level of escalation on"
+    )
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
 
@@ -142,6 +152,8 @@ class Settings(BaseModel):
             skip_gauntlet=bool(environment.skip_gauntlet),
             waiver_reason=(environment.waiver_reason or "").strip(),
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
+            notify=(environment.notify or "").split() or file.notify,
+            notify_levels=file.notify_levels,
             configs={key: _config(row, file, opened, environment) for key, row in CONFIGS.items()},
             profiles={
                 name: {key: _profile(name, CONFIGS[key], file, opened, games) for key in CONFIGS} for name in PROFILES
@@ -179,6 +191,9 @@ def _check_names(file: _File, opened: YamlFile | None) -> None:
         return
     if file.profile not in PROFILES:
         raise opened.fail(("profile",), f"unknown profile {file.profile!r}; {nearest(file.profile, PROFILES)}")
+    for level in file.notify_levels:
+        if level not in LEVELS:
+            raise opened.fail(("notify_levels", level), f"unknown level {level}; valid: {', '.join(map(str, LEVELS))}")
     for key, row in file.configs.items():
         if key not in CONFIGS:
             raise opened.fail(("configs", key), f"unknown config {key!r}; {nearest(key, CONFIGS)}")

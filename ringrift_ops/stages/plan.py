@@ -12,6 +12,7 @@ from ringrift_ops.errors import NoDataError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Artifact, Generation, Ledger, WindowBatch, derived_seed
 from ringrift_ops.settings import ConfigRow, Inventory, ProfileRow, Settings
+from ringrift_ops.stages.curriculum import weight_of, weighted
 from ringrift_ops.stages.order import NO_TOKEN, Order
 from ringrift_ops.stages.specs import (
     HOST_DESTINATION,
@@ -66,8 +67,14 @@ class Plan:
     @property
     def shards(self) -> list[int]:
         """The shards of self-play that get at least one game."""
-        games = self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=self.generation.parent)
-        return list(range(min(self.profile.shards, games)))
+        return list(range(min(self.profile.shards, self.games)))
+
+    @property
+    def games(self) -> int:
+        """The games of this generation's self-play: the profile's, moved by the curriculum once there is a net."""
+        parent = self.generation.parent
+        games = self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=parent)
+        return games if parent is None else weighted(games, weight_of(self.ledger, self.generation))
 
     def spec(self, stage: Stage, token: int, shard: int = 0) -> StageSpec:
         """Return what ``stage`` is asked in this generation under the fencing ``token``.
@@ -102,7 +109,7 @@ class Plan:
 
     def _selfplay(self, token: int, shard: int) -> SelfplaySpec:
         order, parent = self.order(Stage.SELFPLAY, token, shard), self.generation.parent
-        share, rest = divmod(order.games(parent=parent), len(self.shards))
+        share, rest = divmod(self.games, len(self.shards))
         return order.selfplay(parent=parent, shard=shard, games=share + (shard < rest), output=None)
 
     def _parity(self, token: int) -> ParitySpec:

@@ -48,6 +48,14 @@ class Asked(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Verified(Frozen):
+    """One line of a remedy's verification list."""
+
+    name: str
+    ok: bool
+    evidence: str
+
+
 class StageSpec(Asked):
     """Fields common to every stage."""
 
