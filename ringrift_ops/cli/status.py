@@ -69,6 +69,7 @@ def document(found: Status) -> dict[str, Any]:
         "waiting": found.waiting,
         "machine": found.machine,
         "disk_pressure": found.disk_pressure,
+        "warnings": found.warnings,
         "jobs": found.jobs,
         "airflow": found.airflow,
         "recent_events": found.recent_events,
@@ -90,6 +91,8 @@ def _show_all(found: Status) -> None:
             reasons.setdefault(words, []).append(one.config if whole else f"{one.config} {'+'.join(stages)}")
     for words, where in reasons.items():
         print(f"  {'all configs' if len(where) == len(found.configs) > 1 else ', '.join(where)}: {words}")
+    for warning in found.warnings:
+        print(f"\nwarning: {warning}")
     machine = found.machine
     print(
         f"\n{machine.name}: load {machine.load:.1f} on {machine.cores} cores, "

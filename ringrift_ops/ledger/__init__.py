@@ -19,10 +19,12 @@ from ringrift_ops.ledger.errors import (
 )
 from ringrift_ops.ledger.events import FAILURES, EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
-from ringrift_ops.ledger.hosts import NoFreeHostError
+from ringrift_ops.ledger.hosts import BetterHostError, NoFreeHostError
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
+from ringrift_ops.ledger.plays import asked_key
 from ringrift_ops.ledger.records import (
+    HERE,
     Artifact,
     AuditRow,
     Breaker,
@@ -38,6 +40,8 @@ from ringrift_ops.ledger.records import (
     Lease,
     Lineage,
     Outcome,
+    Play,
+    PlayShard,
     Poison,
     Promotion,
     Relative,
@@ -47,13 +51,16 @@ from ringrift_ops.ledger.records import (
     Waiver,
     WindowBatch,
 )
+from ringrift_ops.ledger.shares import divided
 from ringrift_ops.ledger.standing import ConfigStanding
 
 __all__ = [
     "FAILURES",
+    "HERE",
     "Artifact",
     "ArtifactConflictError",
     "AuditRow",
+    "BetterHostError",
     "Breaker",
     "Canonical",
     "CanonicalMovedError",
@@ -80,6 +87,8 @@ __all__ = [
     "NoFreeHostError",
     "NotALedgerError",
     "Outcome",
+    "Play",
+    "PlayShard",
     "Poison",
     "PoisonedArtifactError",
     "Promotion",
@@ -92,7 +101,9 @@ __all__ = [
     "Wait",
     "Waiver",
     "WindowBatch",
+    "asked_key",
     "derived_seed",
+    "divided",
     "generation_key",
     "generation_lease",
     "seed_of",

@@ -1,12 +1,12 @@
 """Every number of policy: one table for the 12 configs, one for the gates, one for the profiles.
 
-``Settings.load()`` puts them together: packaged rows (``tables.py``), then the home's
-``config/settings.yaml``, then the environment; the later wins. Import brings in neither torch nor
+``Settings.load()`` puts them together: packaged rows (``tables.py``), then the home's ``config/pipeline_config.yaml``
+and ``config/settings.yaml``, then the environment; the later wins. Import brings in neither torch nor
 numba nor Airflow, because DAG files are read every few seconds.
 """
 
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
-from ringrift_ops.settings.load import PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
+from ringrift_ops.settings.load import PIPELINE_VARIABLE, PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -19,6 +19,7 @@ from ringrift_ops.settings.names import (
     profile_named,
     stage_named,
 )
+from ringrift_ops.settings.pipeline_file import PipelineFile, PipelineFileError
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -56,6 +57,7 @@ __all__ = [
     "HOSTS",
     "LEASES",
     "OPERATIONS",
+    "PIPELINE_VARIABLE",
     "POOLS",
     "PROFILES",
     "PROFILE_VARIABLE",
@@ -73,6 +75,8 @@ __all__ = [
     "InventoryError",
     "LeaseRules",
     "OperationsRules",
+    "PipelineFile",
+    "PipelineFileError",
     "ProfileRow",
     "RetentionRules",
     "Settings",
