@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,22 @@ def facts(home: Home) -> dict[str, Any]:
         "gpus": gpus(),
         "running": [status.job_id for status in running],
         "heartbeat_age": min(ages, default=None),
+    }
+
+
+@cache
+def features() -> dict[str, str]:
+    """Return what of this machine could change a floating-point sum: kind, processor, digest of its flags."""
+    source = Path("/proc/cpuinfo")
+    said = dict[str, str]()
+    for line in source.read_text(encoding="utf-8", errors="replace").splitlines() if source.exists() else []:
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    flags = " ".join(sorted((said.get("flags") or said.get("Features") or "").split()))
+    return {
+        "machine": platform.machine(),
+        "processor": said.get("model name") or platform.processor() or "unknown",
+        "flags": hashlib.sha256(flags.encode()).hexdigest()[:12] if flags else "unknown",
     }
 
 

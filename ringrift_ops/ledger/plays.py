@@ -51,7 +51,12 @@ class Plays(Connected):
         return None if row is None else Play(**row._asdict())
 
     def plays(
-        self, *, asked: str | None = None, prefix: str | None = None, config: str | None = None, limit: int | None = None
+        self,
+        *,
+        asked: str | None = None,
+        prefix: str | None = None,
+        config: str | None = None,
+        limit: int | None = None,
     ) -> list[Play]:
         """Return the commands that match, the newest first. ``prefix``: how their id begins."""
         table = schema.plays

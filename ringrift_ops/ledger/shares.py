@@ -12,7 +12,7 @@ UNKNOWN_SECONDS = 1.0
 
 
 def seconds_on(slots: Sequence[Slot]) -> list[float]:
-    """Return the seconds that a part takes on each host; a host without a measure counts as the median of the others."""
+    """Return the seconds that a part takes on each host; one without a measure counts as the median of the others."""
     known = sorted(slot.seconds for slot in slots if slot.seconds is not None)
     usual = known[len(known) // 2] if known else UNKNOWN_SECONDS
     return [usual if slot.seconds is None else slot.seconds for slot in slots]

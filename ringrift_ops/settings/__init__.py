@@ -6,7 +6,14 @@ numba nor Airflow, because DAG files are read every few seconds.
 """
 
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
-from ringrift_ops.settings.load import PIPELINE_VARIABLE, PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
+from ringrift_ops.settings.load import (
+    PIPELINE_VARIABLE,
+    PROFILE_VARIABLE,
+    Environment,
+    Settings,
+    SettingsFileError,
+    VariableError,
+)
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -20,6 +27,7 @@ from ringrift_ops.settings.names import (
     stage_named,
 )
 from ringrift_ops.settings.pipeline_file import PipelineFile, PipelineFileError
+from ringrift_ops.settings.play import PLAY, PlayRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -58,6 +66,7 @@ __all__ = [
     "LEASES",
     "OPERATIONS",
     "PIPELINE_VARIABLE",
+    "PLAY",
     "POOLS",
     "PROFILES",
     "PROFILE_VARIABLE",
@@ -77,6 +86,7 @@ __all__ = [
     "OperationsRules",
     "PipelineFile",
     "PipelineFileError",
+    "PlayRules",
     "ProfileRow",
     "RetentionRules",
     "Settings",

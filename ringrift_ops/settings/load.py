@@ -152,9 +152,7 @@ class Settings(BaseModel):
             waiver_reason=(environment.waiver_reason or "").strip(),
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
             pipeline=pipeline,
-            configs={
-                key: _config(_capped(row, pipeline), file, opened, environment) for key, row in CONFIGS.items()
-            },
+            configs={key: _config(_capped(row, pipeline), file, opened, environment) for key, row in CONFIGS.items()},
             profiles={
                 name: {key: _profile(name, CONFIGS[key], pipeline, file, opened, games) for key in CONFIGS}
                 for name in PROFILES
@@ -188,10 +186,11 @@ class Settings(BaseModel):
         said: dict[str, list[str]] = {}
         for key, row in self.profiles[self.default_profile].items():
             if row.parity_fail_threshold > 0.0:
-                what = f"parity.fail_threshold {row.parity_fail_threshold:g} lets games pass that the engines disagree on"
+                what = f"parity.fail_threshold {row.parity_fail_threshold:g} lets games pass that the engines differ on"
                 said.setdefault(f"{what}; canonical data wants 0", []).append(key)
             if row.parity_sample > 0:
-                said.setdefault(f"parity.sample_size {row.parity_sample} leaves games unchecked; 0 = all", []).append(key)
+                what = f"parity.sample_size {row.parity_sample} leaves games unchecked; 0 = all"
+                said.setdefault(what, []).append(key)
         return [f"{_listed(keys)}: {what}" for what, keys in said.items()]
 
     def gate(self, config: str) -> GateThresholds:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,4 +89,4 @@ _SECTIONS: dict[str, type[_Section]] = {
 def _section(opened: YamlFile, name: str, data: object) -> _Section:
     if not isinstance(data, dict):
         raise opened.fail((name,), f"{name} must map keys to values; valid: {', '.join(_SECTIONS[name].model_fields)}")
-    return cast(_Section, opened.validate(_SECTIONS[name], data, (name,)))
+    return opened.validate(_SECTIONS[name], data, (name,))
