@@ -86,11 +86,13 @@ def shown(*, live: bool | None = None) -> Iterator[Callable[[Picture], object]]:
 class _PlainLines:
     def __init__(self) -> None:
         self._printed = -_PLAIN_SECONDS
+        self._over = False
 
     def __call__(self, picture: Picture) -> None:
         now = time.monotonic()
-        if now - self._printed >= _PLAIN_SECONDS or picture.games == picture.total:
-            self._printed = now
+        over = picture.games == picture.total and not any(one.parts for one in picture.hosts)
+        if now - self._printed >= _PLAIN_SECONDS or (over and not self._over):
+            self._printed, self._over = now, over
             hosts = "; ".join(
                 f"{one.host} {one.games}" + (f", {one.rate:.1f}/s" if one.rate else "") + f", {one.state}"
                 for one in picture.hosts

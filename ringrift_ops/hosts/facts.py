@@ -38,8 +38,8 @@ def facts(home: Home) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "disk_free": disk.free,
         "disk_total": disk.total,
-        "memory_free": _memory("MemAvailable"),
-        "memory_total": _memory("MemTotal"),
+        "memory_free": memory("MemAvailable"),
+        "memory_total": memory("MemTotal"),
         "gpus": gpus(),
         "running": [status.job_id for status in running],
         "heartbeat_age": min(ages, default=None),
@@ -62,7 +62,7 @@ def features() -> dict[str, str]:
     }
 
 
-def _memory(field: str) -> int | None:
+def memory(field: str) -> int | None:
     """Return a figure of ``/proc/meminfo`` in bytes; None where there is no such file."""
     source = Path("/proc/meminfo")
     for line in source.read_text(encoding="ascii").splitlines() if source.exists() else []:
