@@ -25,6 +25,10 @@ class RingRiftError(Exception):
     exit_code = ExitCode.INFRASTRUCTURE
 
 
+class SettingsWarning(UserWarning):
+    """A setting that is allowed but likely a mistake. The CLI tells each once, on stderr."""
+
+
 class GateError(RingRiftError):
     """A gate refused: parity, evidence, fencing. Repeating the call changes nothing."""
 

@@ -47,6 +47,11 @@ class Home:
         return self.config / "settings.yaml"
 
     @property
+    def pipeline_file(self) -> Path:
+        """What the phases of the pipeline do where nobody says otherwise, in the runbook's form."""
+        return self.config / "pipeline_config.yaml"
+
+    @property
     def inventory(self) -> Path:
         """The hosts that work may run on; none without this file."""
         return self.config / "distributed_hosts.yaml"

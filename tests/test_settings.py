@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ringrift_ops.errors import ExitCode
+from ringrift_ops.errors import ExitCode, SettingsWarning
 from ringrift_ops.home import Home
 from ringrift_ops.settings import (
     CONFIGS,
     GATE,
     GATE_VERSION,
     PROFILES,
+    PipelineFileError,
     Settings,
     SettingsFileError,
     UnknownConfigError,
@@ -33,6 +34,27 @@ from ringrift_ops.settings import (
     stage_named,
 )
 from ringrift_ops.stages.specs import Stage
+
+RUNBOOKS_OWN = """\
+# Default board configuration
+default_board: square8
+
+# Self-play settings
+selfplay:
+  games_per_worker: 100
+  max_moves: 300
+  timeout_seconds: 300
+
+# Parity validation
+parity:
+  sample_size: 100 # Games to validate (0 = all)
+  fail_threshold: 0.01 # Max allowed divergence rate
+
+# NPZ export
+export:
+  compression: true
+  split_ratio: 0.8 # train/val split
+"""
 
 
 def load(home: Path, text: str = "") -> Settings:
@@ -158,6 +180,47 @@ configs:
     assert settings.gate("square8_2p").random == 0.85
     assert len(settings.warnings) == 1
     assert "hex8_2p: max_moves 300 cuts games short" in settings.warnings[0]
+
+
+def test_R67_pipeline_config_goes_under_the_settings_file_and_its_doubts_are_told(home: Path) -> None:
+    file = Home(home).ensure().pipeline_file
+    file.write_text(RUNBOOKS_OWN)
+    with pytest.warns(SettingsWarning) as told:
+        settings = load(home, "configs: {hex8_2p: {max_moves: 500}}\nprofiles: {tiny: {split_ratio: 0.7}}")
+    assert (settings.config("hex8_2p").max_moves, settings.config("square19_4p").max_moves) == (500, 300)
+    assert (settings.profile("hex8_2p", "tiny").split_ratio, settings.profile("hex8_2p").split_ratio) == (0.7, 0.8)
+    assert (settings.profile("hex8_2p").parity_sample, settings.profile("hex8_2p").parity_fail_threshold) == (100, 0.01)
+    said = settings.pipeline
+    assert (said.default_board, said.selfplay.games_per_worker, said.selfplay.timeout_seconds) == ("square8", 100, 300)
+    assert [str(one.message) for one in told] == settings.warnings
+    cap, threshold, sample = settings.warnings
+    assert "hex8_3p" in cap
+    assert "hex8_2p" not in cap
+    assert "max_moves 300 cuts games short: recorded games go up to 272 to 1690 moves" in cap
+    assert "fail_threshold 0.01" in threshold
+    assert "sample_size 100" in sample
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("default_board: chess", 1, "default_board"),
+        ("selfplay:\n  max_moves: 300\n  games: 3", 3, "unknown key 'games' under selfplay; valid: games_per_worker"),
+        ("parity:\n  fail_treshold: 0.1", 2, "did you mean fail_threshold"),
+        ("export: {compression: false}", 1, "compression"),
+        ("\nplay: {}", 2, "valid: default_board, selfplay, parity, export"),
+        ("export: 3", 1, "export must map keys to values; valid: compression, split_ratio"),
+        ("selfplay:\n  max_moves: 4", 2, "greater than or equal to 5"),
+    ],
+)
+def test_R67_what_pipeline_config_may_not_say_is_refused_with_file_and_line(
+    home: Path, text: str, line: int, said: str
+) -> None:
+    file = Home(home).ensure().pipeline_file
+    file.write_text(text)
+    with pytest.raises(PipelineFileError, match=re.escape(f"{file} line {line}: ")) as refused:
+        Settings.load()
+    assert said in str(refused.value)
 
 
 def test_F12_a_gate_that_is_not_the_tables_says_so_in_its_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

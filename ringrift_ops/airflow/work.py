@@ -20,6 +20,7 @@ from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
     FAILURES,
+    BetterHostError,
     Condition,
     EventType,
     Generation,
@@ -34,7 +35,7 @@ from ringrift_ops.ledger import (
 from ringrift_ops.operations import breakers, disk
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
-from ringrift_ops.settings import CHECKS, PROFILE_VARIABLE, ProfileRow, Settings
+from ringrift_ops.settings import CHECKS, HOSTS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
@@ -195,7 +196,8 @@ class Work:
     def submit(self, stage: Stage, token: int, shard: int = 0) -> str:
         """Make sure that the stage's job is under way (or done) under ``token``, on its host; return its id.
 
-        A host that cannot take it gives it to the next, unless the job may be running there already: then it is waited
+        A shard of self-play waits for a busy host that will be done sooner than a free one, by their measured rates. A
+        host that cannot take it gives it to the next, unless the job may be running there already: then it is waited
         for until it answers or is lost. Raises what the last host refused with.
         """
         job_id, before = self.job_id(stage, shard), self._run(stage, shard)
@@ -205,7 +207,12 @@ class Work:
         slots = self.hosting.slots(stage, spec)
         leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
         while True:
-            run = self._start(stage, shard, spec, slots, leave)
+            try:
+                run = self._start(stage, shard, spec, slots, leave)
+            except BetterHostError:
+                self.renew(token)
+                time.sleep(HOSTS.poll_seconds)
+                continue
             known = before is not None and before.host == run.host
             asked = SPECS[stage].model_validate(run.spec)
             step = partial(self._submit_to, run.host, stage, asked, job_id)
@@ -236,12 +243,17 @@ class Work:
         def note(asked: StageSpec) -> StageRun:
             return self.ledger.start_stage(
                 self.generation.id, stage.value, shard, asked.model_dump(mode="json"), asked.token,
-                job_id=self.job_id(stage, shard), slots=slots, leave=leave,
+                job_id=self.job_id(stage, shard), slots=slots, leave=leave, waiting=self._waiting(stage),
             )  # fmt: skip
 
         run = note(spec)
         fitted = self.hosting.fitted(spec, run.host)
         return run if begun is not None or fitted == spec else note(fitted)
+
+    def _waiting(self, stage: Stage) -> int:
+        """Return how many shards of a stage have not begun."""
+        begun = [run for run in self.ledger.stage_runs(self.generation.id, stage.value) if run.state != "failed"]
+        return max(1, len(self.plan.shards) - len(begun)) if stage is Stage.SELFPLAY else 1
 
     def _submit_to(self, host: str | None, stage: Stage, spec: StageSpec, job_id: str) -> Submitted:
         jobs = self.hosting.jobs(host)
@@ -374,7 +386,9 @@ class Work:
                 raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
             raise
         result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
-        self.hosting.take(host, job_id, result, SPECS[stage].model_validate(spec), token)
+        asked = SPECS[stage].model_validate(spec)
+        self.hosting.keep_rate(host, asked, status)
+        self.hosting.take(host, job_id, result, asked, token)
         return spec, result
 
     def _verify(self, stage: Stage, spec: Mapping[str, Any], result: Frozen) -> None:

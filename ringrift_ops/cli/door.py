@@ -6,11 +6,15 @@ import json
 import os
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import TextIO
 
 import typer
 
-from ringrift_ops.errors import ExitCode, RingRiftError
+from ringrift_ops.errors import ExitCode, RingRiftError, SettingsWarning
 
 INTERRUPTED = 130
 _NO_MEMORY = "Out of memory; ask for fewer simulations, a smaller batch or fewer games, or free some memory and repeat"
@@ -25,7 +29,8 @@ def run(arguments: list[str] | None) -> int:
         sys.excepthook = _defect
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=words, prog_name="ringrift", standalone_mode=False)
+        with _warnings_told():
+            code = command.main(args=words, prog_name="ringrift", standalone_mode=False)
     except RingRiftError as error:
         return _say(words, type(error).__name__, str(error), error.exit_code)
     except typer.TyperException as error:
@@ -38,6 +43,32 @@ def run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has seen enough
         return ExitCode.DONE
     return int(code) if isinstance(code, int) else ExitCode.DONE
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Tell each warning of the settings once, as one line on stderr; others as Python does."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SettingsWarning)
+        others = warnings.showwarning
+
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, SettingsWarning):
+                others(message, category, filename, lineno, file, line)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(f"ringrift: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _say(words: list[str], kind: str, message: str, code: ExitCode) -> int:

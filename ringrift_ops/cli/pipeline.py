@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.stages.specs import Stage
+from ringrift_ops.errors import UsageError
+from ringrift_ops.stages.specs import SelfplaySpec, Stage
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and where.")]
 State = Annotated[
-    Path | None, typer.Option("--state", help="Write the state to this file afterwards; else to pipeline_state.json.")
+    Path | None,
+    typer.Option("--state", help="Keep the state in this file, and go on from it; else in pipeline_state.json."),
 ]
+
+
+class Backend(StrEnum):
+    """Where a phase runs."""
+
+    LOCAL = "local"
+    SSH = "ssh"
+    P2P = "p2p"
+
+
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option("--backend", help="local: this machine (as without it); ssh: the inventory's hosts, for self-play."),
+]
+
+
+class BackendError(UsageError):
+    """A way of running that this phase does not have."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +45,14 @@ class _Before:
 
     state: Path | None
     dry_run: bool
+    backend: Backend | None
+
+    def backend_of(self, backend: Backend | None) -> Backend:
+        """Return where to run, of what stood after the phase and before it; raises :class:`BackendError`."""
+        chosen = backend or self.backend or Backend.LOCAL
+        if chosen is Backend.P2P:
+            raise BackendError("--backend p2p: this version has no Edge workers; use --backend ssh")
+        return chosen
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,9 +68,25 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="pipeline")
 
 
-def pipeline(context: typer.Context, state: State = None, dry_run: DryRun = False) -> None:
-    """Phases of the pipeline by the runbooks' names; these options may stand before the phase or after it."""
-    context.obj = _Before(state, dry_run)
+def pipeline(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Option("--config", help="The pipeline's own settings; else config/pipeline_config.yaml of the home."),
+    ] = None,
+    state: State = None,
+    dry_run: DryRun = False,
+    backend: BackendOption = None,
+) -> None:
+    """Phases of the pipeline by the runbooks' names; these options may stand before the phase or after it.
+
+    Only --config means a file here, and a config's key after the phase.
+    """
+    from ringrift_ops.settings import PIPELINE_VARIABLE
+
+    if file is not None:
+        os.environ[PIPELINE_VARIABLE] = str(o.existing(file, "--config"))  # for the jobs of this command as well
+    context.obj = _Before(state, dry_run, backend)
 
 
 def status(
@@ -74,16 +120,39 @@ def canonical_selfplay(
     max_moves: Annotated[int | None, typer.Option("--max-moves", help="Cap per game; else the config's.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
+    backend: BackendOption = None,
     state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Self-play for canonical data: the net in force, or the heuristic before there is one."""
-    from ringrift_ops.cli import selfplay
+    """Self-play for canonical data: the net in force, or the heuristic before there is one.
 
-    key = o.config_of(config, board or (None if config else "square8"), players)
-    spec = selfplay.spec_of(key, profile=profile, seed=o.seed_of(seed), output=output, games=games, max_moves=max_moves)
-    _run(context, Stage.SELFPLAY, spec, state, dry_run=dry_run, as_json=as_json)
+    Killed at any moment, the same command goes on from there: the games that were played are kept.
+    """
+    from ringrift_ops.cli import playing, selfplay
+    from ringrift_ops.cli.running import show_result
+
+    before: _Before = context.obj
+    key = o.config_of(config, _board(config, board), players)
+    place = None if output is None else output.absolute()
+
+    def spec_of() -> SelfplaySpec:
+        return selfplay.spec_of(
+            key, profile=profile, seed=o.seed_of(seed), output=place, games=games, max_moves=max_moves
+        )
+
+    chosen, dry, kept = before.backend_of(backend), dry_run or before.dry_run, state or before.state
+    if not dry and not _is_state_of_play(kept):
+        _write_state(kept)  # a place that cannot be written is told before the work
+    ask = {
+        "config": key, "games": games, "output": None if place is None else str(place), "profile": profile,
+        "seed": seed, "max_moves": max_moves,
+    }  # fmt: skip
+    result = playing.play(
+        ask, spec_of, backend="ssh" if chosen is Backend.SSH else "local", state=kept, dry_run=dry, as_json=as_json
+    )
+    if result is not None:
+        show_result(result, as_json=as_json)
 
 
 def parity_validation(
@@ -108,7 +177,7 @@ def parity_validation(
     if databases:
         key = parity.config_of_databases(databases, config, board, players)
     else:
-        key = o.config_of(config, board or (None if config else "square8"), players)
+        key = o.config_of(config, _board(config, board), players)
         databases = export.discovered(key, quiet=as_json)
     spec = parity.spec_of(
         databases, config=key, profile=profile, seed=o.seed_of(seed), sample=sample, fail_threshold=fail_threshold
@@ -141,7 +210,7 @@ def npz_export(
     if databases:
         key = parity.config_of_databases(databases, config, board, players)
     else:
-        key = o.config_of(config, board or (None if config else "square8"), players)
+        key = o.config_of(config, _board(config, board), players)
     spec = export.spec_of(
         key,
         databases or [],
@@ -155,6 +224,17 @@ def npz_export(
     _run(context, Stage.EXPORT, spec, state, dry_run=dry_run, as_json=as_json)
 
 
+def _board(config: str | None, board: str | None) -> str | None:
+    """Return the board that was named, else the one of ``pipeline_config.yaml``; None when the config says it."""
+    from ringrift_ops.settings import Settings
+
+    return board or (None if config else Settings.load().pipeline.default_board or "square8")
+
+
+def _is_state_of_play(state: Path | None) -> bool:
+    return state is not None and state.exists()
+
+
 def _run(
     context: typer.Context, stage: Stage, spec: object, state: Path | None, *, dry_run: bool, as_json: bool
 ) -> None:
@@ -164,6 +244,7 @@ def _run(
 
     assert isinstance(spec, StageSpec)
     before: _Before = context.obj
+    before.backend_of(None)
     if dry_run or before.dry_run:
         planned = {"stage": stage.value, "host": "this machine", "spec": spec.model_dump(mode="json")}
         if as_json:

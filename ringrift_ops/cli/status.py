@@ -72,6 +72,7 @@ def document(found: Status) -> dict[str, Any]:
         "waiting": found.waiting,
         "machine": found.machine,
         "disk_pressure": found.disk_pressure,
+        "warnings": found.warnings,
         "jobs": found.jobs,
         "airflow": found.airflow,
         "recent_events": found.recent_events,
@@ -95,6 +96,8 @@ def _show_all(found: Status) -> None:
     for words, where in reasons.items():
         print(f"  {'all configs' if len(where) == len(found.configs) > 1 else ', '.join(where)}: {words}")
     _show_incidents(found)
+    for warning in found.warnings:
+        print(f"\nwarning: {warning}")
     machine = found.machine
     print(
         f"\n{machine.name}: load {machine.load:.1f} on {machine.cores} cores, "

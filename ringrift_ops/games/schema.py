@@ -223,6 +223,11 @@ _OWN_TABLES: Final[tuple[str, ...]] = (
 )""",
 )
 
+RECORDED_TABLES: Final[tuple[str, ...]] = (
+    "game_moves", "games", "game_players", "game_initial_state", "ringrift_ops_games", "ringrift_ops_policies",
+)  # fmt: skip
+"""The tables that a batch of ours has rows in; moves first, because a trigger looks for them when games come."""
+
 STATEMENTS: Final[tuple[str, ...]] = (
     *_TABLES,
     *(f"CREATE INDEX {name} ON {table}({columns})" for name, (table, columns) in INDEXES.items()),

@@ -213,6 +213,25 @@ class BatchWriter:
         self.recorded.add(record.game_id)
         self.moves += len(record.moves)
 
+    def copy(self, path: Path, games: Mapping[str, int]) -> None:
+        """Take over all rows of the batch at ``path``, whose ``games`` are {id: moves}, in one transaction."""
+        connection = self._writable()
+        with named_errors(self.path, f"taking over {path.name}"):
+            connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA defer_foreign_keys = ON")
+                for table in schema.RECORDED_TABLES:
+                    connection.execute(f"INSERT INTO main.{table} SELECT * FROM other.{table}")  # noqa: S608
+                connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            finally:
+                connection.execute("DETACH DATABASE other")
+        self.recorded.update(games)
+        self.moves += sum(games.values())
+
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             with suppress(sqlite3.Error):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +38,31 @@ def facts(home: Home) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "disk_free": disk.free,
         "disk_total": disk.total,
-        "memory_free": _memory("MemAvailable"),
-        "memory_total": _memory("MemTotal"),
+        "memory_free": memory("MemAvailable"),
+        "memory_total": memory("MemTotal"),
         "gpus": gpus(),
         "running": [status.job_id for status in running],
         "heartbeat_age": min(ages, default=None),
     }
 
 
-def _memory(field: str) -> int | None:
+@cache
+def features() -> dict[str, str]:
+    """Return what of this machine could change a floating-point sum: kind, processor, digest of its flags."""
+    source = Path("/proc/cpuinfo")
+    said = dict[str, str]()
+    for line in source.read_text(encoding="utf-8", errors="replace").splitlines() if source.exists() else []:
+        name, _, value = line.partition(":")
+        said.setdefault(name.strip(), value.strip())
+    flags = " ".join(sorted((said.get("flags") or said.get("Features") or "").split()))
+    return {
+        "machine": platform.machine(),
+        "processor": said.get("model name") or platform.processor() or "unknown",
+        "flags": hashlib.sha256(flags.encode()).hexdigest()[:12] if flags else "unknown",
+    }
+
+
+def memory(field: str) -> int | None:
     """Return a figure of ``/proc/meminfo`` in bytes; None where there is no such file."""
     source = Path("/proc/meminfo")
     for line in source.read_text(encoding="ascii").splitlines() if source.exists() else []:

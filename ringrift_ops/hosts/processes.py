@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 JOB_VARIABLE = "RINGRIFT_JOB_FOLDER"
 """Set in the environment of everything a job starts, so that its processes are found without their parents."""
 
@@ -148,3 +150,38 @@ def send(process: ProcessIdentity, number: signal.Signals) -> None:
             os.kill(process.pid, number)
         except ProcessLookupError:  # ended between the look and the signal
             return
+
+
+class Process(BaseModel):
+    """A process as ``ps`` would show it. Seconds and bytes; ``state``: the kernel's letter (D waits for a disk)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    parent: int
+    state: str
+    cpu_seconds: float
+    age_seconds: float
+    memory: int
+    command: str
+
+
+def describe(pid: int) -> Process | None:
+    """Return what ``/proc`` shows of a process, None when it is gone or there is no ``/proc``."""
+    fields, uptime = _stat_fields(pid), Path("/proc/uptime")
+    if fields is None or not uptime.exists():
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:  # gone between two looks
+        return None
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        state=fields[0],
+        cpu_seconds=(int(fields[11]) + int(fields[12])) / ticks,
+        age_seconds=round(float(uptime.read_text(encoding="ascii").split()[0]) - int(fields[19]) / ticks, 1),
+        memory=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+        command=words,
+    )

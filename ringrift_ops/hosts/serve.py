@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError, UsageError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts import evidence
 from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.folder import locked
 from ringrift_ops.hosts.jobs import Job
@@ -66,6 +67,7 @@ class Server:
             "all": self.jobs.all,
             "reap": self.jobs.reap,
             "facts": lambda: facts(self.home),
+            "evidence": lambda job_id: evidence.collect(self.home, job_id),
             "file": self.file,
             "files": self.files,
             "accept": self.accept,

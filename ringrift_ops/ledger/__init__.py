@@ -21,10 +21,12 @@ from ringrift_ops.ledger.errors import (
 )
 from ringrift_ops.ledger.events import FAILURES, EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
-from ringrift_ops.ledger.hosts import NoFreeHostError
+from ringrift_ops.ledger.hosts import BetterHostError, NoFreeHostError
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.ledger import Ledger
+from ringrift_ops.ledger.plays import asked_key
 from ringrift_ops.ledger.records import (
+    HERE,
     Artifact,
     AuditRow,
     Breaker,
@@ -43,6 +45,8 @@ from ringrift_ops.ledger.records import (
     Lineage,
     Notification,
     Outcome,
+    Play,
+    PlayShard,
     Poison,
     Promotion,
     Relative,
@@ -52,13 +56,16 @@ from ringrift_ops.ledger.records import (
     Waiver,
     WindowBatch,
 )
+from ringrift_ops.ledger.shares import divided
 from ringrift_ops.ledger.standing import ConfigStanding
 
 __all__ = [
     "FAILURES",
+    "HERE",
     "Artifact",
     "ArtifactConflictError",
     "AuditRow",
+    "BetterHostError",
     "Breaker",
     "Canonical",
     "CanonicalMovedError",
@@ -89,6 +96,8 @@ __all__ = [
     "NotALedgerError",
     "Notification",
     "Outcome",
+    "Play",
+    "PlayShard",
     "Poison",
     "PoisonedArtifactError",
     "Promotion",
@@ -102,7 +111,9 @@ __all__ = [
     "Wait",
     "Waiver",
     "WindowBatch",
+    "asked_key",
     "derived_seed",
+    "divided",
     "generation_key",
     "generation_lease",
     "seed_of",

@@ -218,12 +218,14 @@ class Generations(Connected):
         job_id: str | None = None,
         slots: Sequence[Slot] = (),
         leave: str | None = None,
+        waiting: int = 1,
         now: datetime | None = None,
     ) -> StageRun:
         """Note that a stage runs, and return its row; one that is done already stays done.
 
         With ``slots`` it gets a host, in the same transaction, and keeps it; ``leave``: the host it is to leave, if it
-        is still there. Raises :class:`StaleTokenError`, ``NoFreeHostError``.
+        is still there; ``waiting``: shards that no host has yet, this one among them. Raises :class:`StaleTokenError`,
+        ``NoFreeHostError``, ``BetterHostError``.
         """
         name = stage_named(stage).value
         with self._writing() as connection:
@@ -235,7 +237,7 @@ class Generations(Connected):
             return _write_stage(
                 connection, generation_id, name, shard,
                 {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None,
-                 "host": hosts.choose(connection, found, slots, leave),
+                 "host": hosts.choose(connection, found, slots, leave, waiting, now),
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
             )  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""Where stages run: a host is given in the transaction that notes the start, so that two who ask get the same one."""
+"""Where work runs: a host is given in the transaction that notes the start, so that two who ask get the same one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -11,54 +11,94 @@ from sqlalchemy.engine import Connection
 from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.ledger import schema
 from ringrift_ops.ledger.engine import Connected, utc_now
-from ringrift_ops.ledger.records import GenerationState, HostState, Slot, StageRun
+from ringrift_ops.ledger.records import HERE, GenerationState, HostState, Slot, StageRun
+from ringrift_ops.ledger.shares import first_shares
+from ringrift_ops.settings.tables import LEASES
 
 
 class NoFreeHostError(InfrastructureError):
     """Every host that could do a stage has as many jobs as it may have."""
 
 
-def choose(connection: Connection, found: StageRun | None, slots: Sequence[Slot], leave: str | None) -> str | None:
+class BetterHostError(NoFreeHostError):
+    """Hosts are free, but the work would be over sooner on one that is still busy; ask again."""
+
+
+def choose(
+    connection: Connection,
+    found: StageRun | None,
+    slots: Sequence[Slot],
+    leave: str | None,
+    waiting: int = 1,
+    now: datetime | None = None,
+) -> str | None:
     """Return the host for a stage, None (this machine) without ``slots``.
 
-    The one it has (this machine too, while it runs), unless that is to be left or is no host any more. Else, of those
-    with a free slot, the one of the lowest rank, and of these the least loaded. Raises :class:`NoFreeHostError`.
+    The one it has (this machine too, while it runs), unless that is to be left or is no host any more. Else the one
+    that :func:`free_host` gives. Raises :class:`NoFreeHostError`, :class:`BetterHostError`.
     """
     names = {slot.host for slot in slots}
     if found is not None and found.state == "running" and found.host is None:
         return None
     if found is not None and found.host in names and found.host != leave:
         return found.host
-    if not slots:
-        return None
-    running = _running(connection)
-    free = [
-        (slot.rank, running.get(slot.host, 0) / slot.capacity, number)
-        for number, slot in enumerate(slots)
-        if slot.host != leave and running.get(slot.host, 0) < slot.capacity
-    ]
-    if not free:
-        asked = ", ".join(f"{slot.host} {running.get(slot.host, 0)} of {slot.capacity}" for slot in slots)
+    return free_host(connection, slots, leave, waiting, now or utc_now()) if slots else None
+
+
+def free_host(connection: Connection, slots: Sequence[Slot], leave: str | None, waiting: int, now: datetime) -> str:
+    """Return the host on which one of ``waiting`` equal pieces of work is to begin now: of those that would begin one
+    (see ``shares``) the one of the lowest rank, and of these the least loaded.
+
+    Raises :class:`NoFreeHostError`, :class:`BetterHostError`.
+    """
+    running, open_slots = _running(connection, now), [slot for slot in slots if slot.host != leave]
+    asked = ", ".join(f"{slot.host} {len(running.get(slot.host, ()))} of {slot.capacity}" for slot in slots)
+    if all(len(running.get(slot.host, ())) >= slot.capacity for slot in open_slots):
         raise NoFreeHostError(
             f"no host is free ({asked}{f'; {leave} is to be left' if leave else ''}); "
             "wait, or raise max_parallel_jobs in the inventory"
         )
-    return slots[min(free)[2]].host
+    table = schema.hosts
+    away = {row.name for row in connection.execute(sa.select(table.c.name).where(table.c.away_since.is_not(None)))}
+    first = first_shares(open_slots, running, waiting, away)
+    if not first:
+        raise BetterHostError(f"a busy host will be done sooner than a free one ({asked}); ask again")
+    ranked = [
+        (slot.rank, len(running.get(slot.host, ())) / slot.capacity, number)
+        for number, slot in enumerate(open_slots)
+        if slot.host in first
+    ]
+    return open_slots[min(ranked)[2]].host
 
 
-def _running(connection: Connection) -> dict[str, int]:
+def _running(connection: Connection, now: datetime) -> dict[str, list[float]]:
+    """Return the seconds since the start of everything that runs, by host."""
     runs, generations = schema.stage_runs, schema.generations
-    query = (
-        sa.select(runs.c.host, sa.func.count())
+    parts, plays = schema.play_shards, schema.plays
+    of_generations = (
+        sa.select(runs.c.host, runs.c.started_at)
         .join(generations, generations.c.id == runs.c.generation)
         .where(
             runs.c.state == "running",
             runs.c.host.is_not(None),
             generations.c.state == GenerationState.RUNNING.value,
         )
-        .group_by(runs.c.host)
     )
-    return {str(host): int(count) for host, count in connection.execute(query)}
+    of_plays = (
+        sa.select(parts.c.host, parts.c.started_at)
+        .join(plays, plays.c.id == parts.c.play)
+        .where(
+            parts.c.state == "running",
+            parts.c.host != HERE,
+            plays.c.state == "playing",
+            plays.c.seen_at >= now - timedelta(seconds=LEASES.waiting_seconds),
+        )
+    )
+    found: dict[str, list[float]] = {}
+    for query in (of_generations, of_plays):
+        for host, started in connection.execute(query):
+            found.setdefault(str(host), []).append(max(0.0, (now - started).total_seconds()))
+    return found
 
 
 class Hosts(Connected):
@@ -92,6 +132,22 @@ class Hosts(Connected):
         return None if row is None else HostState(**row._asdict())
 
     def jobs_per_host(self) -> dict[str, int]:
-        """Return how many stages of running generations each host has."""
+        """Return how many jobs of running generations and of commands each host has."""
         with self._reading() as connection:
-            return _running(connection)
+            return {host: len(jobs) for host, jobs in _running(connection, utc_now()).items()}
+
+    def note_rate(self, host: str, config: str, work: str, per_second: float, now: datetime | None = None) -> None:
+        """Note how many games per second one job of ``work`` (the player and its search) has just made on a host."""
+        table = schema.host_rates
+        values = {"per_second": per_second, "measured_at": now or utc_now()}
+        where = (table.c.host == host, table.c.config == config, table.c.work == work)
+        with self._writing() as connection:
+            if connection.execute(sa.update(table).where(*where).values(values)).rowcount == 0:
+                connection.execute(sa.insert(table).values({"host": host, "config": config, "work": work} | values))
+
+    def host_rates(self, config: str, work: str) -> dict[str, float]:
+        """Return the last measured games per second of one such job by host; hosts without a measure are left out."""
+        table = schema.host_rates
+        query = sa.select(table.c.host, table.c.per_second).where(table.c.config == config, table.c.work == work)
+        with self._reading() as connection:
+            return {str(host): float(rate) for host, rate in connection.execute(query)}

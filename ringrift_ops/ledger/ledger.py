@@ -11,6 +11,7 @@ from ringrift_ops.ledger.events import Events
 from ringrift_ops.ledger.hosts import Hosts
 from ringrift_ops.ledger.incidents import Incidents
 from ringrift_ops.ledger.leases import Leases
+from ringrift_ops.ledger.plays import Plays
 from ringrift_ops.ledger.poison import Poisoned
 from ringrift_ops.ledger.promotion import Promotions
 from ringrift_ops.ledger.standing import Standings
@@ -21,6 +22,7 @@ from ringrift_ops.settings.load import Settings
 
 class Ledger(
     View,
+    Plays,
     Hosts,
     Leases,
     Artifacts,

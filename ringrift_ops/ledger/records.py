@@ -133,13 +133,53 @@ class StageRun:
     finished_at: datetime | None
 
 
+HERE = "this machine"
+"""The one host of work that stays here, where a host is needed; no host of an inventory can have this name."""
+
+
 @dataclass(frozen=True)
 class Slot:
-    """A host that a stage may be placed on. ``rank``: lower is better; ``capacity`` jobs run there at a time."""
+    """A host that a stage may be placed on. ``rank``: lower is better; ``capacity`` jobs run there at a time.
+
+    ``seconds``: what it takes there, by the host's last measured rate; None without one.
+    """
 
     host: str
     capacity: int
     rank: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Play:
+    """Self-play of a command. ``asked``: sha256 of what was asked; ``spec``: a ``SelfplaySpec`` of all its games."""
+
+    id: str
+    asked: str
+    config: str
+    spec: dict[str, Any]
+    shards: int
+    state: Literal["playing", "done"]
+    result: dict[str, Any] | None
+    started_at: datetime
+    seen_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class PlayShard:
+    """A part of a command's games, ``done`` of which are played on ``host`` (``HERE``: this machine)."""
+
+    play: str
+    shard: int
+    state: Literal["running", "done"]
+    host: str
+    job_id: str
+    done: int
+    rate: float | None
+    result: dict[str, Any] | None
+    started_at: datetime
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True)

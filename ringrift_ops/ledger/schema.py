@@ -162,6 +162,48 @@ hosts = sa.Table(
     sa.Column("boot_id", sa.String(64)),
 )
 
+host_rates = sa.Table(
+    "host_rates",
+    METADATA,
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("config", NAME, primary_key=True),
+    sa.Column("work", NAME, primary_key=True),
+    sa.Column("per_second", sa.Float, nullable=False),
+    sa.Column("measured_at", UtcDateTime, nullable=False),
+)
+"""Games per second of one job of self-play, as last measured; ``work``: the player and its search."""
+
+plays = sa.Table(
+    "plays",
+    METADATA,
+    sa.Column("id", SHA, primary_key=True),
+    sa.Column("asked", SHA, nullable=False, index=True),
+    sa.Column("config", NAME, nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("shards", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("result", sa.JSON),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+)
+"""Self-play of a command, shared out over hosts; ``state``: playing, done."""
+
+play_shards = sa.Table(
+    "play_shards",
+    METADATA,
+    sa.Column("play", sa.ForeignKey("plays.id"), primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("host", NAME, nullable=False),
+    sa.Column("job_id", NAME, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("rate", sa.Float),
+    sa.Column("result", sa.JSON),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+)
+
 evaluations = sa.Table(
     "evaluations",
     METADATA,

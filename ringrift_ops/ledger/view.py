@@ -9,12 +9,13 @@ from typing import Any
 
 from ringrift_ops.ledger.engine import Connected
 from ringrift_ops.ledger.generations import Generations
+from ringrift_ops.ledger.plays import Plays
 from ringrift_ops.ledger.records import Generation, GenerationState, StageRun
 from ringrift_ops.stages.specs import Stage
 from ringrift_ops.store import atomic_write
 
 
-class View(Generations, Connected):
+class View(Generations, Plays, Connected):
     """Status for people and scripts."""
 
     def pipeline_state(self, config: str | None = None) -> dict[str, Any]:
@@ -24,20 +25,29 @@ class View(Generations, Connected):
         running, waiting_for_training, completed, failed), ``games_completed``, ``games_target``,
         ``started_at``, ``workers`` (job id -> state); and ``config``, ``generation``, ``verdict``. They
         tell of the generation that is running, else waiting, else the newest; without ``config`` of
-        the most recent of all, and ``configs`` then holds one such entry per config.
+        the most recent of all, and ``configs`` then holds one such entry per config. While no
+        generation runs they tell of a command's self-play (``Plays.play_state``), if that is newer.
         """
         if config is not None:
-            return self._state_of(self._current(self.generations(config)))
+            return self._newest(self._current(self.generations(config)), config)
         by_config: dict[str, list[Generation]] = {}
         for generation in self.generations():
             by_config.setdefault(generation.config, []).append(generation)
         current = {key: self._current(rows) for key, rows in by_config.items()}
-        state = self._state_of(self._current([found for found in current.values() if found is not None]))
+        state = self._newest(self._current([found for found in current.values() if found is not None]), None)
         return state | {"configs": {key: self._state_of(found) for key, found in sorted(current.items())}}
 
     def write_pipeline_state(self, path: Path) -> Path:
         """Write :meth:`pipeline_state` to a file, atomically, and return its path."""
         return atomic_write(path, (json.dumps(self.pipeline_state(), indent=2) + "\n").encode())
+
+    def _newest(self, generation: Generation | None, config: str | None) -> dict[str, Any]:
+        """Return the state of a command's self-play where it is newer than a generation that does not run."""
+        played = self.plays(config=config, limit=1)
+        running = generation is not None and generation.state is GenerationState.RUNNING
+        if not played or running or (generation is not None and generation.created_at > played[0].seen_at):
+            return self._state_of(generation)
+        return self.play_state(played[0])
 
     def _current(self, generations: list[Generation]) -> Generation | None:
         rank = {GenerationState.RUNNING: 0, GenerationState.WAITING: 1}

@@ -108,6 +108,8 @@ class Status:
     jobs: list[str]
     disk_pressure: str | None
     """Why nothing that fills the disk is started; None when it may be."""
+    warnings: list[str]
+    """Settings that are allowed but likely a mistake."""
     airflow: AirflowFacts | None
     recent_events: list[Event]
     incidents: list[Incident]
@@ -134,6 +136,7 @@ def status(
         machine=facts.machine,
         jobs=[job for one in configs for cell in one.stages if cell.status == "running" for job in cell.jobs],
         disk_pressure=pressure(facts.machine, Stage.TRAIN, settings.profile(configs[0].config)),
+        warnings=settings.warnings,
         airflow=airflow,
         recent_events=ledger.events(config=key, limit=OPERATIONS.recent_events),
         incidents=[one for one in ledger.incidents(unclosed=True) if key in (None, one.config)],

@@ -137,7 +137,7 @@ def _watch(front: Front, api: Api, settings: Settings, config: str, profile: str
             progress = _follow(front, api, ledger, settings, config, run_id, shown, begun)
     else:
         progress = _follow(front, api, ledger, settings, config, run_id, None, begun)
-    screen.say(summary(progress, config))
+    screen.say(summary(progress, config, settings.warnings))
     return _code(api, ledger, settings, progress, config, run_id, screen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -63,7 +64,7 @@ def line(row: Row) -> str:
     return "  ".join(filter(None, [*parts, *row.notes]))
 
 
-def summary(progress: Progress, config: str) -> Table:
+def summary(progress: Progress, config: str, warnings: Sequence[str] = ()) -> Table:
     """Return what the generation came to: games, parity, samples, losses, win rates, verdict, net, times."""
     generation = progress.generation
     number = "-" if generation is None or generation.number is None else str(generation.number)
@@ -76,6 +77,8 @@ def summary(progress: Progress, config: str) -> Table:
     table.add_row("time per stage", times)
     if generation is not None and generation.outcome is not None:
         table.add_row("outcome", f"{generation.outcome.value}: {generation.reason}")
+    for warning in warnings:
+        table.add_row("settings", warning)
     return table
 
 

@@ -1,12 +1,19 @@
 """Every number of policy: one table for the 12 configs, one for the gates, one for the profiles.
 
-``Settings.load()`` puts them together: packaged rows (``tables.py``), then the home's
-``config/settings.yaml``, then the environment; the later wins. Import brings in neither torch nor
+``Settings.load()`` puts them together: packaged rows (``tables.py``), then the home's ``config/pipeline_config.yaml``
+and ``config/settings.yaml``, then the environment; the later wins. Import brings in neither torch nor
 numba nor Airflow, because DAG files are read every few seconds.
 """
 
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
-from ringrift_ops.settings.load import PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
+from ringrift_ops.settings.load import (
+    PIPELINE_VARIABLE,
+    PROFILE_VARIABLE,
+    Environment,
+    Settings,
+    SettingsFileError,
+    VariableError,
+)
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -19,6 +26,8 @@ from ringrift_ops.settings.names import (
     profile_named,
     stage_named,
 )
+from ringrift_ops.settings.pipeline_file import PipelineFile, PipelineFileError
+from ringrift_ops.settings.play import PLAY, PlayRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -71,6 +80,8 @@ __all__ = [
     "LEASES",
     "LEVELS",
     "OPERATIONS",
+    "PIPELINE_VARIABLE",
+    "PLAY",
     "POOLS",
     "PROFILES",
     "PROFILE_VARIABLE",
@@ -91,6 +102,9 @@ __all__ = [
     "InventoryError",
     "LeaseRules",
     "OperationsRules",
+    "PipelineFile",
+    "PipelineFileError",
+    "PlayRules",
     "ProfileRow",
     "RetentionRules",
     "Settings",

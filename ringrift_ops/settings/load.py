@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ringrift_ops.errors import UsageError
+from ringrift_ops.errors import SettingsWarning, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.settings.names import config_named, nearest, profile_named
+from ringrift_ops.settings.pipeline_file import PipelineFile
 from ringrift_ops.settings.strict_yaml import YamlError, YamlFile
 from ringrift_ops.settings.tables import (
     CONFIGS,
@@ -26,6 +28,7 @@ from ringrift_ops.settings.watching import LEVELS
 
 PREFIX = "RINGRIFT_"
 PROFILE_VARIABLE = PREFIX + "PROFILE"
+PIPELINE_VARIABLE = PREFIX + "PIPELINE_CONFIG"
 _THRESHOLD_VARIABLES = {
     "random": "PROMOTION_RANDOM_WIN_RATE",
     "heuristic": "PROMOTION_HEURISTIC_WIN_RATE",
@@ -52,6 +55,7 @@ class Environment(BaseSettings):
 
     ledger_url: str | None = None
     profile: str | None = None
+    pipeline_config: Path | None = None
     auto_promote: bool | None = None
     gauntlet_games: int | None = Field(default=None, gt=0)
     distribution_timeout: int | None = Field(default=None, gt=0)
@@ -126,14 +130,16 @@ class Settings(BaseModel):
     notify_levels: dict[int, list[str]] = Field(
         default={}, repr=False, description="Apprise URLs that are told from that level of escalation on"
     )
+    pipeline: PipelineFile = Field(description="what `config/pipeline_config.yaml` says")
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
 
     @classmethod
     def load(cls, home: Home | None = None) -> Settings:
-        """Return the settings of ``home`` (default: :meth:`Home.find`).
+        """Return the settings of ``home`` (default: :meth:`Home.find`); each of its warnings is a ``SettingsWarning``.
 
-        Raises :class:`SettingsFileError` (file, line, nearest valid names), :class:`VariableError`.
+        Raises :class:`SettingsFileError` and ``PipelineFileError`` (file, line, nearest valid names),
+        :class:`VariableError`.
         """
         place = home or Home.find()
         environment = Environment.read()
@@ -141,8 +147,11 @@ class Settings(BaseModel):
         opened = YamlFile(path, SettingsFileError) if path.exists() else None
         file = _File() if opened is None else opened.validate(_File, {} if opened.data is None else opened.data)
         _check_names(file, opened)
+        pipeline = PipelineFile.load(
+            environment.pipeline_config or place.pipeline_file, named=environment.pipeline_config is not None
+        )
         games = environment.gauntlet_games or file.gauntlet_games
-        return cls(
+        settings = cls(
             home=place.root,
             ledger_url=environment.ledger_url or file.ledger_url or place.ledger_url,
             default_profile=profile_named(environment.profile or file.profile),
@@ -154,11 +163,16 @@ class Settings(BaseModel):
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
             notify=(environment.notify or "").split() or file.notify,
             notify_levels=file.notify_levels,
-            configs={key: _config(row, file, opened, environment) for key, row in CONFIGS.items()},
+            pipeline=pipeline,
+            configs={key: _config(_capped(row, pipeline), file, opened, environment) for key, row in CONFIGS.items()},
             profiles={
-                name: {key: _profile(name, CONFIGS[key], file, opened, games) for key in CONFIGS} for name in PROFILES
+                name: {key: _profile(name, CONFIGS[key], pipeline, file, opened, games) for key in CONFIGS}
+                for name in PROFILES
             },
         )
+        for said in settings.warnings:
+            warnings.warn(said, SettingsWarning, stacklevel=2)
+        return settings
 
     def config(self, key: str) -> ConfigRow:
         """Return the row of a config; raises ``UnknownConfigError``."""
@@ -173,17 +187,48 @@ class Settings(BaseModel):
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed but likely a mistake: caps that cut games short which were really played (R67)."""
-        return [
-            f"{row.key}: max_moves {row.max_moves} cuts games short: recorded games go up to {row.longest_game} moves, "
-            f"the packaged cap is {CONFIGS[row.key].max_moves}"
-            for row in self.configs.values()
-            if row.max_moves < CONFIGS[row.key].max_moves
-        ]
+        """What is allowed but likely a mistake: caps that cut games short (R67), parity that lets games pass."""
+        low: dict[int, list[ConfigRow]] = {}
+        for row in self.configs.values():
+            if row.max_moves < CONFIGS[row.key].max_moves:
+                low.setdefault(row.max_moves, []).append(row)
+        return [*(_cuts(cap, rows) for cap, rows in low.items()), *self._lenient()]
+
+    def _lenient(self) -> list[str]:
+        said: dict[str, list[str]] = {}
+        for key, row in self.profiles[self.default_profile].items():
+            if row.parity_fail_threshold > 0.0:
+                what = f"parity.fail_threshold {row.parity_fail_threshold:g} lets games pass that the engines differ on"
+                said.setdefault(f"{what}; canonical data wants 0", []).append(key)
+            if row.parity_sample > 0:
+                what = f"parity.sample_size {row.parity_sample} leaves games unchecked; 0 = all"
+                said.setdefault(what, []).append(key)
+        return [f"{_listed(keys)}: {what}" for what, keys in said.items()]
 
     def gate(self, config: str) -> GateThresholds:
         """Return the thresholds of a config; ``.version`` is what an evaluation stores."""
         return self.config(config).gate
+
+
+def _listed(keys: list[str]) -> str:
+    return "all configs" if len(keys) == len(CONFIGS) else ", ".join(keys)
+
+
+def _cuts(cap: int, rows: list[ConfigRow]) -> str:
+    longest, packaged = [row.longest_game for row in rows], [CONFIGS[row.key].max_moves for row in rows]
+    return (
+        f"{_listed([row.key for row in rows])}: max_moves {cap} cuts games short: recorded games go up to "
+        f"{_span(longest)} moves, the packaged cap is {_span(packaged)}"
+    )
+
+
+def _span(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
+
+
+def _capped(row: ConfigRow, pipeline: PipelineFile) -> ConfigRow:
+    cap = pipeline.selfplay.max_moves
+    return row if cap is None else row.model_copy(update={"max_moves": cap})
 
 
 def _check_names(file: _File, opened: YamlFile | None) -> None:
@@ -260,8 +305,10 @@ def _from_environment(opponent: str, row: ConfigRow, environment: Environment) -
     return row.gate.against(opponent) if everywhere is None else everywhere
 
 
-def _profile(name: str, config: ConfigRow, file: _File, opened: YamlFile | None, games: int | None) -> ProfileRow:
-    row = packaged_profile(name, config)
+def _profile(
+    name: str, config: ConfigRow, pipeline: PipelineFile, file: _File, opened: YamlFile | None, games: int | None
+) -> ProfileRow:
+    row = packaged_profile(name, config).model_copy(update=pipeline.profile_keys())
     keys = [key for key in ProfileRow.model_fields if key != "name"]
     own = (file.configs.get(config.key, {}).get("profiles") or {}).get(name)
     for changes, prefix in (

@@ -183,7 +183,7 @@ class ProfileRow(Row):
     schedule_ticks: bool = Field(description="whether the cron of a config starts runs by itself")
     cooldown_seconds: int = Field(ge=0, description="least time between two trainings of a config")
 
-    shards: int = Field(gt=0, description="self-play processes")
+    shards: int = Field(gt=0, description="equal parts of the games, each a job with a seed of its own")
     first_games: int = Field(gt=0, description="games of generation 1, over all shards")
     first_player: Literal["random", "heuristic"]
     first_simulations: int = Field(ge=0, description="PUCT simulations in generation 1; 0 = plain play")
@@ -318,7 +318,8 @@ STANDARD = ProfileRow(
     name="standard",
     schedule_ticks=True,
     cooldown_seconds=300,
-    shards=8,
+    # More than hosts have slots, so that fast ones take more of them; cut by number alone, never by who plays.
+    shards=32,
     first_games=20_000,
     first_player="heuristic",
     first_simulations=32,

@@ -26,6 +26,7 @@ from ringrift_ops.stages.specs import Frozen, GauntletResult, SelfplayResult, Tr
 T = TypeVar("T")
 
 _GENERATION = re.compile(rf"({'|'.join(CONFIGS)})-g(\d+)-([a-z]+)(?:-s(\d+))?")
+_PART = re.compile(rf"({'|'.join(CONFIGS)})-x([0-9a-f]{{12}})-selfplay-s(\d+)")
 _RESULTS: dict[str, type[Frozen]] = {"selfplay": SelfplayResult, "train": TrainResult, "gauntlet": GauntletResult}
 
 
@@ -128,6 +129,8 @@ def reap(hosting: Hosting, host: str) -> list[str]:
 
 
 def _disowned(hosting: Hosting, host: str, job_id: str) -> str | None:
+    if (part := _PART.fullmatch(job_id)) is not None:
+        return _disowned_part(hosting, host, part[2], int(part[3]))
     named = _GENERATION.fullmatch(job_id)
     if named is None:
         return None
@@ -143,4 +146,15 @@ def _disowned(hosting: Hosting, host: str, job_id: str) -> str | None:
     placed = next((run for run in hosting.ledger.stage_runs(number, stage) if run.shard == shard), None)
     if placed is not None and placed.host != host:
         return f"{stage} of generation {number} went on {f'on {placed.host}' if placed.host else 'on the controller'}"
+    return None
+
+
+def _disowned_part(hosting: Hosting, host: str, prefix: str, shard: int) -> str | None:
+    """Return why a command's part is no longer played on a host, None while it is (or is not known here)."""
+    for play in hosting.ledger.plays(prefix=prefix, limit=1):
+        if play.state == "done":
+            return "all games of its command are there"
+        placed = next((row for row in hosting.ledger.play_shards(play.id) if row.shard == shard), None)
+        if placed is not None and placed.host != host:
+            return f"part {shard} of its command went on on {placed.host}"
     return None

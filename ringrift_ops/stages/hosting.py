@@ -7,8 +7,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,12 @@ from ringrift_ops.hosts.keys import trusted_key
 from ringrift_ops.hosts.link import link_to
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.remote import RemoteJobs
-from ringrift_ops.ledger import Ledger, Slot, generation_lease
+from ringrift_ops.ledger import HERE, Ledger, Slot, generation_lease
 from ringrift_ops.settings import HOSTS, Host, Inventory
 from ringrift_ops.settings.load import PREFIX
-from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, outputs_of, slots_for
+from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, outputs_of, slots_for, work_of
 from ringrift_ops.stages.recording import replay
-from ringrift_ops.stages.specs import Frozen, Stage, StageSpec
+from ringrift_ops.stages.specs import Frozen, SelfplaySpec, Stage, StageSpec
 from ringrift_ops.store import sha256_file
 
 T = TypeVar("T")
@@ -46,6 +46,11 @@ def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
         job_id=job_id, state=state, attempt=0, pid=None, raw_code=None, reason=reason, started=None, ended=None,
         heartbeat=None, heartbeat_age=None,
     )  # fmt: skip
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline()
 
 
 @dataclass
@@ -197,11 +202,23 @@ class Hosting:
                     return
 
     def keep_log(self, host: str | None, stage: Stage, status: JobStatus) -> None:
-        """Copy the log of a job on a host to ``logs/<stage>_<host>_<timestamp of the attempt>.log`` (R70)."""
+        """Copy the log of a job on a host to ``logs/<stage>_<host>_<timestamp of the attempt>.log`` (R70).
+
+        A second one of the same second carries its job's id besides.
+        """
         if host is not None and status.started is not None:
             begun = datetime.fromisoformat(status.started)
             here = self.home.logs / f"{stage.value}_{host}_{begun:%Y%m%dT%H%M%SZ}.log"
+            if here.exists() and f" of {status.job_id}" not in _first_line(here):
+                here = here.with_name(f"{here.stem}_{status.job_id}.log")
             pull(self.remote(host), f"jobs/{status.job_id}/log.txt", here)
+
+    def keep_rate(self, host: str | None, spec: StageSpec, status: JobStatus) -> None:
+        """Keep how fast a host plays, as the last heartbeat of a job there has it."""
+        beat = status.heartbeat or {}
+        rate = (beat.get("metrics") or {}).get("games_per_second")
+        if isinstance(spec, SelfplaySpec) and isinstance(rate, float) and rate > 0.0 and beat.get("done"):
+            self.ledger.note_rate(host or HERE, spec.config, work_of(spec), rate)
 
     def take(self, host: str | None, job_id: str, result: Frozen, spec: StageSpec, token: int) -> None:
         """Bring here what a stage has made on its host, verified, and tell the ledger what the stage would have told.
@@ -222,8 +239,14 @@ class Hosting:
             shutil.rmtree(self.home.resolve(folder), ignore_errors=True)
 
     def slots(self, stage: Stage, spec: StageSpec) -> list[Slot]:
-        """Return the hosts that may do a stage; empty: this machine does it."""
-        return slots_for(self.inventory, stage, spec)
+        """Return the hosts that may do a stage, with what it takes there as last measured; empty: this machine."""
+        slots = slots_for(self.inventory, stage, spec)
+        return self.measured(slots, spec) if slots and isinstance(spec, SelfplaySpec) else slots
+
+    def measured(self, slots: Sequence[Slot], spec: SelfplaySpec) -> list[Slot]:
+        """Return the slots with the seconds that ``spec.games`` games take there, where that was measured."""
+        rates = self.ledger.host_rates(spec.config, work_of(spec))
+        return [replace(slot, seconds=spec.games / rates[slot.host]) if slot.host in rates else slot for slot in slots]
 
     def fitted(self, spec: StageSpec, host: str | None) -> StageSpec:
         """Return the spec as its host can do it."""

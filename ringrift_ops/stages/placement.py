@@ -105,6 +105,11 @@ def fitted(spec: StageSpec, host: Host) -> StageSpec:
     return spec.model_copy(update={"batch_size": min(spec.batch_size, allowed)})
 
 
+def work_of(spec: SelfplaySpec) -> str:
+    """Return what a host's rate is kept by besides the config: the player and its search."""
+    return f"{spec.player}, {spec.search.simulations} simulations"
+
+
 def inputs_of(home: Home, spec: StageSpec) -> list[Input]:
     """Return the files that the stage reads. Raises :class:`ForeignPathError`, ``MissingObjectError``."""
     match spec:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.facts import features
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
 from ringrift_ops.ledger import EventType, GamePair, Ledger, Waiver
 from ringrift_ops.settings import Settings
@@ -104,8 +105,9 @@ def _tell(ledger: Ledger, spec: StageSpec, event: EventType, payload: Mapping[st
 
 @_effect
 def record_games(home: Home, spec: SelfplaySpec, result: SelfplayResult) -> None:
-    """A batch, made with a net or without."""
+    """A batch, made with a net or without, and the machine that played it where that is another kind than this one."""
     ledger = open_ledger(home)
+    other = {} if result.features in (None, features()) else {"features": result.features}
     ledger.record_artifact(
         result.batch,
         "games",
@@ -114,7 +116,7 @@ def record_games(home: Home, spec: SelfplaySpec, result: SelfplayResult) -> None
         spec.config,
         spec.generation,
         parents=[] if spec.weights is None else [(spec.weights, "player")],
-        meta={"games": result.games, "moves": result.moves, "policy_games": result.policy_games},
+        meta={"games": result.games, "moves": result.moves, "policy_games": result.policy_games, **other},
         token=spec.token,
     )
     payload = {key: getattr(result, key) for key in ("batch", "path", "games", "moves")}

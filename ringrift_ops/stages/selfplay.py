@@ -18,6 +18,7 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.games.records import GameRecord, Seat
 from ringrift_ops.games.writer import BatchMismatchError, BatchWriter, FinishedBatch
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.facts import features
 from ringrift_ops.ledger import derived_seed
 from ringrift_ops.network.encoder import ENCODER_VERSION
 from ringrift_ops.network.weights import load_network
@@ -85,7 +86,7 @@ def run(spec: SelfplaySpec, report: Report) -> SelfplayResult:
         with BatchWriter(path, spec.config, codes_version=CODES_VERSION, header=header) as writer:
             _play_missing(home, spec, writer, report)
             batch = writer.finish()
-    result = _result(home, batch, time.monotonic() - started)
+    result = result_of(home, batch, time.monotonic() - started).model_copy(update={"features": features()})
     if spec.generation is not None and result.distinct_fraction < CHECKS.distinct_games:
         raise RepeatedGamesError(
             f"{path}: only {result.distinct_fraction:.1%} of {result.games} games are distinct, at least "
@@ -172,7 +173,8 @@ def _record(
     )
 
 
-def _result(home: Home, batch: FinishedBatch, seconds: float) -> SelfplayResult:
+def result_of(home: Home, batch: FinishedBatch, seconds: float) -> SelfplayResult:
+    """Return what a finished batch is, as the stage's answer."""
     return SelfplayResult(
         batch=batch.digest,
         path=str(home.relative(batch.path)),

@@ -97,6 +97,7 @@ class SelfplayResult(Frozen):
     distinct_fraction: float
     policy_games: int = Field(description="games whose decisions carry a search policy")
     seconds: float
+    features: dict[str, str] | None = Field(default=None, description="of the machine that played them")
 
 
 class ParitySpec(StageSpec):

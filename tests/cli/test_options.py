@@ -191,7 +191,9 @@ def test_R65_a_phase_writes_the_state_file_afterwards(named: bool, home: Path, t
     words = ["--board", "square8", "--num-games", "2", "--profile", "tiny", "--seed", "3"]
     option = ["--state", str(state)] if named else []
     assert main(["pipeline", "run", "canonical_selfplay", *words, *option]) == ExitCode.DONE
-    assert json.loads(state.read_text())["phase_status"] == "idle"
+    told = json.loads(state.read_text())
+    assert (told["phase_status"], told["games_completed"], told["games_target"]) == ("completed", 2, 2)
+    assert told["workers"] == {"this machine": {"status": "idle", "games": 2}}
 
 
 def test_R65_a_state_file_that_cannot_be_written_is_told_before_the_phase(home: Path, tmp_path: Path) -> None:
@@ -199,6 +201,32 @@ def test_R65_a_state_file_that_cannot_be_written_is_told_before_the_phase(home: 
     (tmp_path / "file").touch()
     assert main(["pipeline", "--state", str(tmp_path / "file" / "state.json"), *words]) == ExitCode.INFRASTRUCTURE
     assert not list(Home(home).games.glob("*"))
+
+
+def test_R67_the_pipelines_own_file_may_stand_before_the_phase_and_names_the_board(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGRIFT_PIPELINE_CONFIG", "")  # what the command sets goes with the test
+    file = tmp_path / "pipeline_config.yaml"
+    file.write_text("default_board: hex8\nselfplay: {games_per_worker: 40, max_moves: 300}\n")
+    words = ["pipeline", "--config", str(file), "--backend", "local", "run", "canonical_selfplay"]
+    assert main([*words, "--num-games", "100", "--dry-run", "--json"]) == ExitCode.DONE
+    out, err = capsys.readouterr()
+    planned = json.loads(out)
+    assert (planned["spec"]["config"], planned["parts"], planned["spec"]["max_moves"]) == ("hex8_2p", 3, 300)
+    assert planned["hosts"][0]["games"] == 100
+    assert err.count("all configs: max_moves 300 cuts games short") == 1
+    assert main(["pipeline", "--config", str(tmp_path / "no.yaml"), "status"]) == ExitCode.NO_DATA
+
+
+@pytest.mark.parametrize("backend", ["ssh", "p2p"])
+def test_R62_a_backend_that_is_not_there_is_refused_before_anything_is_made(
+    backend: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pipeline", "--backend", backend, "run", "canonical_selfplay", "--board", "hex8", "--num-games", "3"]
+    assert main(words) == ExitCode.WRONG_USAGE
+    assert f"--backend {backend}" in capsys.readouterr().err
+    assert not (home / "jobs").exists()
 
 
 def test_selfplay_follows_the_profile_and_the_options_go_over_it() -> None:

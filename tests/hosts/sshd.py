@@ -25,10 +25,10 @@ from ringrift_ops.settings import Host, Inventory
 PATIENCE = 30.0
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for: {what}"
         time.sleep(0.02)
 
 

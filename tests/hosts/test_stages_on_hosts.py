@@ -148,6 +148,9 @@ def test_R70_the_same_shard_asked_again_is_adopted_on_its_host_and_its_log_is_he
     assert again.jobs(Stage.SELFPLAY).log(work.job_id(Stage.SELFPLAY)).text.count("== attempt") == 1
     assert work.taken_up(Stage.SELFPLAY) == first
     (log,) = work.home.logs.glob("selfplay_player_*Z.log")
+    slots = {one.host: one for one in work.hosting.slots(Stage.SELFPLAY, work.plan.spec(Stage.SELFPLAY, token, 1))}
+    assert slots["player"].seconds is not None  # measured by that shard
+    assert slots["trainer"].seconds is None
     assert log.read_text().startswith("== attempt 1 of hex8_2p-g1-selfplay-s0")
 
 

@@ -1,0 +1,217 @@
+"""A command's self-play over hosts behind real sshds: shared out, taken up after a kill, the same games wherever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringrift_ops.cli import main
+from ringrift_ops.cli.playing import shown
+from ringrift_ops.errors import ExitCode
+from ringrift_ops.games.reader import GameDatabase
+from ringrift_ops.home import Home
+from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import Ledger, Play
+from ringrift_ops.operations.playing import HostLine, Picture, part_spec
+from ringrift_ops.settings import HOSTS
+from ringrift_ops.stages import hosting as hosting_module
+from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
+
+CONFIG = "hex8_2p"
+SMALL = "selfplay: {games_per_worker: 10}\n"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = HOSTS.model_copy(update={"again_seconds": 0.05, "connect_pause_seconds": 0.05, "lost_seconds": 2.0})
+    monkeypatch.setattr(link_module, "HOSTS", quick)
+    monkeypatch.setattr(hosting_module, "HOSTS", quick)
+
+
+@pytest.fixture
+def place(home: Path) -> Iterator[Home]:
+    found = Home(home).ensure()
+    found.pipeline_file.write_text(SMALL)
+    yield found
+    LocalJobs(found.jobs).kill_all()
+
+
+def hosts_of(place: Home, made: dict[str, Sshd], **rows: object) -> None:
+    write_inventory(
+        place, {name: sshd.host(name, role="selfplay", max_parallel_jobs=1, **rows) for name, sshd in made.items()}
+    )
+
+
+@pytest.fixture
+def pair(place: Home, sshds: Sshds) -> Iterator[dict[str, Sshd]]:
+    made = {"one": sshds.make(), "two": sshds.make()}
+    hosts_of(place, made)
+    yield made
+    for sshd in made.values():
+        LocalJobs(sshd.work / "jobs").kill_all()
+        sshd.stop()
+
+
+def words(place: Home, backend: str, games: int, output: Path, *more: str) -> list[str]:
+    return [
+        "pipeline", "run", "canonical_selfplay", "--backend", backend, "--board", "hex8", "--num-players", "2",
+        "--num-games", str(games), "--output-db", str(output), "--profile", "tiny", "--seed", "11", *more,
+    ]  # fmt: skip
+
+
+def played(capsys: pytest.CaptureFixture[str], *command: str) -> dict[str, Any]:
+    assert main([*command, "--json"]) == ExitCode.DONE
+    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return shown
+
+
+def newest(place: Home) -> tuple[Ledger, Play]:
+    ledger = Ledger.open()
+    return ledger, ledger.plays(limit=1)[0]
+
+
+def distinct_games(path: Path) -> int:
+    with GameDatabase(path, CONFIG) as database:
+        database.verify()
+        assert len(set(database.game_ids())) == database.counts().complete
+        return database.finished().distinct
+
+
+def test_R62_the_same_command_plays_the_same_games_over_hosts_as_here(
+    place: Home, pair: dict[str, Sshd], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state.json"
+    planned = played(capsys, *words(place, "ssh", 20, tmp_path / "a.db", "--dry-run"))
+    assert [(one["host"], one["parts"], one["games"]) for one in planned["hosts"]] == [("one", 1, 10), ("two", 1, 10)]
+    over = played(capsys, *words(place, "ssh", 20, tmp_path / "a.db", "--state", str(state)))
+    ledger, play = newest(place)
+    there = ledger.play_shards(play.id)
+    assert sorted(row.host for row in there) == ["one", "two"]
+    assert sorted(ledger.host_rates(CONFIG, "heuristic, 0 simulations")) == ["one", "two"]
+    told = json.loads(state.read_text())
+    assert (told["phase_status"], told["games_completed"], told["play"]) == ("completed", 20, play.id)
+    assert told["workers"]["two"] == {"status": "idle", "games": 10}
+    assert len(list(place.logs.glob("selfplay_*Z.log"))) == 2
+
+    here = played(capsys, *words(place, "local", 20, tmp_path / "b.db"))
+    ledger, again = newest(place)
+    assert {row.host for row in ledger.play_shards(again.id)} == {"this machine"}
+    assert [row.result["batch"] for row in there if row.result] == [
+        row.result["batch"] for row in ledger.play_shards(again.id) if row.result
+    ]
+    assert (over["batch"], over["games"]) == (here["batch"], 20)
+    assert distinct_games(tmp_path / "a.db") == 20
+    (recorded,) = [one for one in ledger.artifacts(config=CONFIG, kind="games") if one.sha == over["batch"]]
+    assert recorded.meta["games"] == 20
+    for home in (place.root, pair["one"].work, pair["two"].work):
+        assert not list((home / "play").glob("*/*.db"))
+    assert played(capsys, *words(place, "ssh", 20, tmp_path / "b.db"))["batch"] == here["batch"]  # done: taken up
+
+
+def test_R62_a_command_killed_in_the_middle_goes_on_and_adopts_what_runs(
+    place: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.pipeline_file.write_text("selfplay: {games_per_worker: 150}\n")
+    command = words(place, "local", 450, tmp_path / "games.db", "--state", str(tmp_path / "state.json"))
+    first = subprocess.Popen([sys.executable, "-m", "ringrift_ops.cli", *command], stderr=subprocess.DEVNULL)
+    jobs = LocalJobs(place.jobs)
+    until(lambda: any((jobs.poll(job).heartbeat or {}).get("done") for job in jobs.all()), "games are played")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = {job: jobs.poll(job).attempt for job in jobs.all()}
+    assert 1 <= len(before) <= 2
+    result = played(capsys, *command)
+    assert (result["games"], distinct_games(tmp_path / "games.db")) == (450, 450)
+    assert {job: jobs.poll(job).attempt for job in before} == before  # adopted, not begun again
+    ledger, play = newest(place)
+    assert (len(ledger.plays()), play.state, len(ledger.play_shards(play.id))) == (1, "done", 3)
+
+
+def test_a_part_that_is_not_what_it_says_is_played_again(
+    place: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ringrift_ops.operations import playing
+
+    verify, spoilt = playing._verify, list[Path]()
+
+    def once(path: Path, spec: Any, result: Any) -> None:
+        if not spoilt:
+            spoilt.append(path)
+            with sqlite3.connect(path) as connection:
+                connection.execute("UPDATE games SET winner = 3 - winner WHERE winner IS NOT NULL")
+        verify(path, spec, result)
+
+    monkeypatch.setattr(playing, "_verify", once)
+    assert played(capsys, *words(place, "local", 6, tmp_path / "games.db"))["games"] == 6
+    _, play = newest(place)
+    assert spoilt == [place.resolve(str(part_spec(play, 0).output))]
+    assert distinct_games(tmp_path / "games.db") == 6
+
+
+def test_output_and_state_of_others_are_refused(
+    place: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, state = tmp_path / "games.db", tmp_path / "state.json"
+    output.write_bytes(b"something else")
+    assert main(words(place, "local", 6, output)) == ExitCode.WRONG_USAGE
+    assert "exists already" in capsys.readouterr().err
+    ledger = Ledger.open()
+    play = ledger.begin_play({"x": 1}, {"seed": 1, "config": CONFIG, "games": 60}, 3)
+    state.write_text(json.dumps(ledger.play_state(play)))
+    assert main(words(place, "local", 6, tmp_path / "b.db", "--state", str(state))) == ExitCode.WRONG_USAGE
+    assert "another command that is not over: 60 games" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_R62_every_host_has_its_line(live: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = [HostLine("one", 30, 12.5, 2, "playing"), HostLine("two", 0, 0.0, 1, "away")]
+    with shown(live=live) as tell:
+        tell(Picture(CONFIG, 30, 100, 10, 9.0, hosts))
+    told = capsys.readouterr().err
+    for words in ("30/100 games", "12.5 games/s", "0:06 left", "one", "12.5", "playing", "two", "away"):
+        assert words in told
+
+
+@pytest.mark.hosts_campaign
+def test_R62_three_hosts_one_lost_and_the_command_killed_in_the_middle_lose_and_repeat_nothing(
+    place: Home, sshds: Sshds, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.pipeline_file.write_text("selfplay: {games_per_worker: 200}\n")
+    made = {name: sshds.make() for name in ("a", "b", "c")}
+    hosts_of(place, made)
+    command = words(place, "ssh", 3_000, tmp_path / "games.db", "--state", str(tmp_path / "state.json"))
+    first = subprocess.Popen([sys.executable, "-m", "ringrift_ops.cli", *command], stderr=subprocess.DEVNULL)
+    ledger = Ledger.open()
+
+    def all_have_played() -> bool:
+        rows = [row for play in ledger.plays() for row in ledger.play_shards(play.id)]
+        return {row.host for row in rows if row.state == "done"} == set(made)
+
+    until(all_have_played, "every host has played a part", seconds=300)
+    lost = LocalJobs(made["a"].work / "jobs")
+    made["a"].stop()
+    lost.kill_all()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    (play,) = ledger.plays()
+    assert play.state == "playing"
+    assert not (tmp_path / "games.db").exists()
+    result = played(capsys, *command)
+    assert (result["games"], distinct_games(tmp_path / "games.db")) == (3_000, 3_000)
+    rows = ledger.play_shards(play.id)
+    assert (len(ledger.plays()), len(rows)) == (1, 15)
+    assert {"b", "c"} <= {row.host for row in rows}
+    assert played(capsys, *words(place, "local", 3_000, tmp_path / "here.db"))["batch"] == result["batch"]
+    for sshd in made.values():
+        LocalJobs(sshd.work / "jobs").kill_all()
+        sshd.stop()
