@@ -1,8 +1,14 @@
-"""What Airflow has to know of RingRift beyond its DAGs: the timetable that their schedules are stored as."""
+"""What Airflow has to know of RingRift beyond its DAGs: their timetable, the HTTP door, and its page."""
 
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from ringrift_ops.airflow.timetable import GenerationTimetable
+from ringrift_ops.web.mount import Door
+
+PAGE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + "/ringrift/page"
 
 
 class RingRiftPlugin(AirflowPlugin):
@@ -10,3 +16,8 @@ class RingRiftPlugin(AirflowPlugin):
 
     name = "ringrift"
     timetables = [GenerationTimetable]  # noqa: RUF012 - Airflow's own way
+    fastapi_apps = [{"app": Door(), "url_prefix": "/ringrift", "name": "RingRift"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {"name": "RingRift", "href": PAGE, "destination": "nav", "url_route": "ringrift"},
+        {"name": "RingRift", "href": PAGE + "?config={DAG_ID}", "destination": "dag", "url_route": "ringrift_config"},
+    ]

@@ -18,6 +18,7 @@ from ringrift_ops.cli import (
     jobs,
     ledger,
     model,
+    network,
     parity,
     pipeline,
     platform,
@@ -61,5 +62,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, stages,
+    network,
 ):  # fmt: skip
     _module.add_to(app)

@@ -10,6 +10,7 @@ from ringrift_ops.ledger.evaluations import Evaluations
 from ringrift_ops.ledger.events import Events
 from ringrift_ops.ledger.hosts import Hosts
 from ringrift_ops.ledger.leases import Leases
+from ringrift_ops.ledger.pages import Pages
 from ringrift_ops.ledger.poison import Poisoned
 from ringrift_ops.ledger.promotion import Promotions
 from ringrift_ops.ledger.standing import Standings
@@ -19,7 +20,7 @@ from ringrift_ops.settings.load import Settings
 
 
 class Ledger(
-    View, Hosts, Leases, Artifacts, Evaluations, Promotions, Waits, Breakers, Audit, Poisoned, Standings, Events
+    View, Hosts, Leases, Artifacts, Evaluations, Promotions, Waits, Breakers, Audit, Poisoned, Standings, Events, Pages
 ):
     """One ledger. Every method is one transaction; nothing is kept open in between.
 

@@ -45,6 +45,7 @@ from ringrift_ops.settings.tables import (
     RetentionRules,
     packaged_profile,
 )
+from ringrift_ops.settings.web import WEB, WebRules
 
 __all__ = [
     "CHECKS",
@@ -61,6 +62,7 @@ __all__ = [
     "PROFILE_VARIABLE",
     "RETENTION",
     "STAGE_ALIASES",
+    "WEB",
     "Checks",
     "ConfigRow",
     "DataRules",
@@ -83,6 +85,7 @@ __all__ = [
     "UnknownProfileError",
     "UnknownStageError",
     "VariableError",
+    "WebRules",
     "YamlError",
     "config_key",
     "config_named",

@@ -57,6 +57,7 @@ class Environment(BaseSettings):
     skip_parity: bool | None = None
     skip_gauntlet: bool | None = None
     waiver_reason: str | None = None
+    http_rate: int | None = Field(default=None, gt=0)
     promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -98,6 +99,7 @@ class _File(BaseModel):
     gauntlet_games: int | None = Field(default=None, gt=0)
     distribution_timeout: int = Field(default=300, gt=0)
     destinations: list[str] = []
+    http_rate: int = Field(default=600, gt=0)
     configs: dict[str, dict[str, Any]] = {}
     profiles: dict[str, dict[str, Any]] = {}
 
@@ -116,6 +118,7 @@ class Settings(BaseModel):
     skip_gauntlet: bool = Field(description="promote without a gauntlet, under a recorded waiver (R48)")
     waiver_reason: str = Field(description="why; a waiver without one is refused")
     destinations: list[str] = Field(description="folders that promoted nets are delivered to")
+    http_rate: int = Field(description="requests per minute that the HTTP door takes from one user")
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
 
@@ -142,6 +145,7 @@ class Settings(BaseModel):
             skip_gauntlet=bool(environment.skip_gauntlet),
             waiver_reason=(environment.waiver_reason or "").strip(),
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
+            http_rate=environment.http_rate or file.http_rate,
             configs={key: _config(row, file, opened, environment) for key, row in CONFIGS.items()},
             profiles={
                 name: {key: _profile(name, CONFIGS[key], file, opened, games) for key in CONFIGS} for name in PROFILES
