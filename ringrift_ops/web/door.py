@@ -43,6 +43,16 @@ READS = _problems(400, 401, 403, 404, 409, 413, 422, 429, 503)
 CHANGES = _problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 
 
+PROBLEMS_OF_PAGES: dict[int | str, dict[str, Any]] = {
+    code: {
+        "description": one["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for code, one in READS.items()
+}
+"""The same of a route whose good answer is no JSON."""
+
+
 class Routes(APIRouter):
     """A router of guarded routes."""
 
@@ -51,9 +61,8 @@ class Routes(APIRouter):
 
     def reads(self, path: str, permission: str, **options: Any) -> Callable[[F], F]:
         """Declare a route that changes nothing."""
-        bare = permission == OPEN
-        responses = {} if bare else READS
-        return self.get(path, openapi_extra=_extra(permission), responses=responses, **options)
+        options.setdefault("responses", {} if permission == OPEN else READS)
+        return self.get(path, openapi_extra=_extra(permission), **options)
 
     def changes(self, path: str, permission: str) -> Callable[[F], F]:
         """Declare a route that changes something."""

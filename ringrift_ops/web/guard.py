@@ -9,7 +9,6 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,14 +34,12 @@ ANY_USER = "login"
 RATES = Rates()
 
 
-@dataclass(frozen=True)
 class RefusedError(Exception):
     """A request that goes no further."""
 
-    status: int
-    detail: str
-    kind: str
-    retry_after: int | None = None
+    def __init__(self, status: int, detail: str, kind: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.kind, self.retry_after = status, detail, kind, retry_after
 
 
 class NoPermissionNamedError(TypeError):

@@ -22,7 +22,7 @@ from ringrift_ops.operations.permissions import Permission
 from ringrift_ops.operations.waiting import Waiting
 from ringrift_ops.settings import CONFIGS, WEB
 from ringrift_ops.web import inside, page
-from ringrift_ops.web.door import AnyCaller, Before, Config, Here, Limit, Routes
+from ringrift_ops.web.door import PROBLEMS_OF_PAGES, AnyCaller, Before, Config, Here, Limit, Routes
 from ringrift_ops.web.guard import OPEN
 from ringrift_ops.web.place import Place
 
@@ -105,7 +105,7 @@ def status(here: Here, config: Config | None = None) -> Overview:
     return overview(here.home, here.ledger, here.look(config))
 
 
-@routes.reads("/page", Permission.TRAINING_READ, response_class=HTMLResponse)
+@routes.reads("/page", Permission.TRAINING_READ, response_class=HTMLResponse, responses=PROBLEMS_OF_PAGES)
 def status_page(here: Here, config: Annotated[str | None, Query(max_length=250)] = None) -> HTMLResponse:
     """Show the same for people, inside Airflow's pages; of one config, when it is one."""
     found = here.look(config if config in CONFIGS else None)
