@@ -5,14 +5,15 @@ Run by `make test-runbooks`; has a platform of its own, because what is generate
 
 from __future__ import annotations
 
+import base64
 import os
+import shutil
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 from schemathesis import GenerationMode
 
@@ -20,6 +21,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.platform.api import Api
 from ringrift_ops.platform.environment import USER, Installation, Secrets
 from ringrift_ops.platform.logins import token
+from tests.airflow.browser import Browser
 from tests.airflow.conftest import START_SECONDS, USERS, Platform, output_of, processes_in, start, until, with_users
 from tests.airflow.sweep import Sweep
 
@@ -71,33 +73,31 @@ def test_R41_two_thousand_generated_requests_break_nothing_and_get_past_nothing(
     assert "Exception in ASGI application" not in said
 
 
-BROWSER = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1600,1100 --virtual-time-budget=20000"
-)
-
-
 def test_R1_the_page_opens_inside_airflow_in_a_real_browser(
     own: Platform, tmp_path: Path, debian_package: Callable[[str, str], str]
 ) -> None:
-    chromium = debian_package("chromium", "chromium")
-    url, bearer = Installation(own.home).url(), token(own.home, "vera").token
-    plugins = httpx.get(f"{url}/api/v2/plugins", headers={"authorization": f"Bearer {token(own.home).token}"}).json()
-    views = next(one for one in plugins["plugins"] if one["name"] == "ringrift")["external_views"]
-    assert {(one["destination"], one["url_route"]) for one in views} == {
-        ("nav", "ringrift"),
-        ("dag", "ringrift_config"),
-    }
-    profile = tmp_path / "profile"
-    environment = os.environ | {"HOME": str(tmp_path), "no_proxy": "localhost"}
+    url = Installation(own.home).url()
+    cookie = token(own.home, "vera").token
+    with Browser.started(debian_package("chromium", "chromium"), tmp_path) as browser:
+        browser.ask("Network.setCookie", name="_token", value=cookie, url=url)
+        for path, configs in (("/plugin/ringrift", 12), ("/dags/hex8_2p/plugin/ringrift_config", 1)):
+            browser.ask("Page.navigate", url=url + path)
+            shown = until(f"{path} shows the page", 120, partial(cells, browser))
+            assert shown == configs * 7
+            shot = base64.b64decode(browser.ask("Page.captureScreenshot")["data"])
+            (tmp_path / f"{configs}.png").write_bytes(shot)
+            assert len(shot) > 20_000
+            if keep := os.environ.get("SCREENSHOTS"):
+                shutil.copy(tmp_path / f"{configs}.png", keep)
+        browser.ask("Page.navigate", url=url)
+        until("the menu names it", 60, lambda: "RingRift" in str(browser.run("document.body.innerText")))
+        browser.ask("Network.clearBrowserCookies")
+        browser.ask("Page.navigate", url=f"{url}/ringrift/page")
+        until("it asks for a login", 60, lambda: "NotLoggedIn" in str(browser.run("document.body.innerText")))
 
-    def seen(path: str, *more: str) -> str:
-        words = [chromium, *BROWSER.split(), f"--user-data-dir={profile}", "--dump-dom", *more, url + path]
-        return subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=240, check=False
-        ).stdout  # fmt: skip
 
-    assert "NotLoggedIn" in seen("/ringrift/page")
-    login = httpx.get(f"{url}/ringrift/page", headers={"cookie": f"_token={bearer}"})
-    assert login.status_code == 200
-    assert login.text.count('<td class="') == 12 * 7
+def cells(browser: Browser) -> int:
+    """Return the cells of the page in its frame; 0 before it is there."""
+    return int(
+        browser.run("document.querySelector('iframe')?.contentDocument?.querySelectorAll('td > b').length ?? 0") or 0
+    )
