@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import httpx
 import pytest
 from fastapi.routing import APIRoute
@@ -269,16 +271,13 @@ def test_generated_requests_find_no_way_in_and_no_answer_that_is_not_described(d
 # --- what the runbooks' lines answer ---------------------------------------------------------------
 
 
-def test_R25_R72_status_has_the_keys_that_the_runbooks_read(door: Door, made: dict[str, str]) -> None:
+def test_R25_status_has_the_keys_that_the_runbooks_read(door: Door, made: dict[str, str]) -> None:
     found = door.get("/status", "vera")
     assert list(found["configs"]) == list(CONFIGS)
     cell = found["configs"][CONFIG]["train"]
     assert {"completed", "status", "error", "started_at", "ended_at", "run_id"} <= set(cell)
     assert (cell["status"], cell["error"]) == ("failed", "CUDA out of memory")
     assert all({"id", "type", "status", "node_id"} <= set(one) for one in found["jobs"])
-    assert {"metadatabase", "scheduler", "dag_processor", "triggerer", "MODEL_DISTRIBUTION"} <= set(found["daemons"])
-    assert found["daemons"]["scheduler"]["status"] == "healthy"
-    assert datetime.fromisoformat(found["daemons"]["scheduler"]["last_heartbeat"])
     assert found["promotion_status"][CONFIG]["canonical"] == made["net"]
     assert found["promotion_status"][CONFIG]["verdict"] == "PASS"
     assert found["model_distribution"][CONFIG]["sha"] == made["net"]
@@ -288,6 +287,29 @@ def test_R25_R72_status_has_the_keys_that_the_runbooks_read(door: Door, made: di
     one = door.get(f"/status?config={CONFIG}")
     assert list(one["configs"]) == [CONFIG]
     assert door.ask("GET", "/status?config=hexagonal_5p").json()["detail"].count("did you mean") == 1
+
+
+def test_R72_the_daemons_and_a_host_that_does_not_answer_say_how_they_are(platform: Platform, door: Door) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+        host = {"ssh_host": "127.0.0.1", "ssh_port": closed.getsockname()[1], "host_key": key, "role": "training",
+                "max_parallel_jobs": 1}  # fmt: skip
+        platform.home.inventory.write_text(json.dumps({"hosts": {"gone": host}}))
+        try:
+            found = door.get("/cluster/health/gone", "vera")
+            assert (found["host"], found["cause"]) == ("gone", "AwayHostError")
+            row = door.get("/cluster/status")["hosts"][0]
+            assert (row["host"], row["state"]) == ("gone", "away")
+            assert door.get("/status")["alive_peers"] == []
+            platform.ledger.host_seen("gone", "boot")
+            assert door.get("/status")["alive_peers"] == ["gone"]
+        finally:
+            platform.home.inventory.unlink()
+    daemons = door.get("/status")["daemons"]
+    assert {"metadatabase", "scheduler", "dag_processor", "triggerer", "MODEL_DISTRIBUTION"} == set(daemons)
+    assert daemons["scheduler"]["status"] == "healthy"
+    assert datetime.fromisoformat(daemons["scheduler"]["last_heartbeat"])
 
 
 def test_R25_the_command_and_the_route_show_one_document(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
