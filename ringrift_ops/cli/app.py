@@ -20,6 +20,7 @@ from ringrift_ops.cli import (
     jobs,
     ledger,
     model,
+    network,
     parity,
     pipeline,
     platform,
@@ -64,6 +65,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, diagnose, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs,
-    cluster, stages, verified,
+    cluster, stages, verified, network,
 ):  # fmt: skip
     _module.add_to(app)

@@ -26,12 +26,52 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Datasets, looked through.", no_args_is_help=True)
     group.callback()(_group)
     group.command("validate")(validate)
+    group.command("list")(list_datasets)
+    group.command("show")(show)
     app.add_typer(group, name="data")
     app.command("preflight")(preflight)
 
 
 def _group() -> None:
     """Datasets, looked through."""
+
+
+def list_datasets(
+    status: Annotated[
+        str | None, typer.Option("--status", help="ready, missing or backed_out; all unless given.")
+    ] = None,
+    config: o.Config = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 100,
+    as_json: o.AsJson = False,
+) -> None:
+    """List the datasets on record, newest first."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.registry import dataset_status, datasets
+
+    wanted = None if status is None else dataset_status(status)
+    found = datasets(Home.find(), Ledger.open(), status=wanted, config=config, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(x.id[:12], x.config, x.status, x.samples, x.bytes, x.created_at.isoformat(timespec="seconds")) for x in
+            found.datasets]  # fmt: skip
+    print_table(("dataset", "config", "status", "samples", "bytes", "made"), rows)
+
+
+def show(
+    dataset: Annotated[str, typer.Argument(help="A dataset's sha256 or its beginning.")], as_json: o.AsJson = False
+) -> None:
+    """Show a dataset: where it is, what the ledger keeps of it, its games and the nets trained on it."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.registry import dataset as dataset_of
+
+    found = dataset_of(Home.find(), Ledger.open(), dataset)
+    if as_json:
+        print_json(found)
+    else:
+        print_fields({**vars(found.dataset), "meta": found.meta, "games": found.games, "nets": found.nets})
 
 
 def validate(

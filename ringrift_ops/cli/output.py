@@ -67,7 +67,9 @@ def text_of(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in str(value))
 
 
 def _in_line(fields: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,15 +34,19 @@ def status(
     as_json: o.AsJson = False,
 ) -> None:
     """Show where everything stands: every stage of every config, what holds it, the nets in force, this machine."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.overview import overview
     from ringrift_ops.platform.facts import look
     from ringrift_ops.settings import OPERATIONS
 
+    home = Home.find()
     while True:
         found = look(config)
         if watch and sys.stdout.isatty():
             print(_CLEAR, end="")
         if as_json:
-            print_json(document(found))
+            print_json(overview(home, Ledger.open(), found))
         elif config is not None:
             _show_one(found.configs[0])
             _show_incidents(found)
@@ -52,32 +56,6 @@ def status(
             return
         sys.stdout.flush()
         time.sleep(OPERATIONS.watch_seconds)
-
-
-def document(found: Status) -> dict[str, Any]:
-    """Return a status as one JSON document; ``configs`` has the shape that the runbooks read (R1)."""
-    from ringrift_ops.operations.status import stage_status
-
-    champions = {one.config: one.champion for one in found.configs if one.champion is not None}
-    trained = [one.last_training for one in found.configs if one.last_training is not None]
-    return {
-        "at": found.at,
-        "configs": stage_status(found),
-        "generations": [
-            {name: value for name, value in vars(one).items() if name not in ("stages", "champion")}
-            for one in found.configs
-        ],
-        "champions": champions,
-        "last_training_time": max(trained, default=None),
-        "waiting": found.waiting,
-        "machine": found.machine,
-        "disk_pressure": found.disk_pressure,
-        "warnings": found.warnings,
-        "jobs": found.jobs,
-        "airflow": found.airflow,
-        "recent_events": found.recent_events,
-        "incidents": [vars(one) | {"state": one.state} for one in found.incidents],
-    }
 
 
 def _show_all(found: Status) -> None:

@@ -38,15 +38,25 @@ class Audit(Connected):
         return AuditRow(id=number, **values)
 
     def audit(
-        self, *, config: str | None = None, since: datetime | None = None, limit: int | None = None
+        self,
+        *,
+        config: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int | None = None,
     ) -> list[AuditRow]:
-        """Return the rows that match, oldest first; with ``limit`` the newest so many of them."""
+        """Return the rows that match, oldest first; with ``limit`` the newest so many of them.
+
+        ``before``: only those with a smaller id.
+        """
         table = schema.audit
         query = sa.select(table).order_by(table.c.id.desc())
         if config is not None:
             query = query.where(table.c.config == config)
         if since is not None:
             query = query.where(table.c.at >= since)
+        if before is not None:
+            query = query.where(table.c.id < before)
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:

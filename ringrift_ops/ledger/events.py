@@ -394,11 +394,12 @@ class Events(Connected):
         generation: int | None = None,
         since: datetime | None = None,
         after: int | None = None,
+        before: int | None = None,
         limit: int | None = None,
     ) -> list[Event]:
         """Return the events that match, oldest first; with ``limit`` the newest so many of them.
 
-        ``after``: only those with a larger id.
+        ``after``: only those with a larger id; ``before``: with a smaller one.
         """
         table = schema.events
         query = _select().order_by(table.c.id.desc())
@@ -412,6 +413,8 @@ class Events(Connected):
             query = query.where(table.c.at >= since)
         if after is not None:
             query = query.where(table.c.id > after)
+        if before is not None:
+            query = query.where(table.c.id < before)
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:

@@ -11,6 +11,7 @@ from ringrift_ops.ledger.events import Events
 from ringrift_ops.ledger.hosts import Hosts
 from ringrift_ops.ledger.incidents import Incidents
 from ringrift_ops.ledger.leases import Leases
+from ringrift_ops.ledger.pages import Pages
 from ringrift_ops.ledger.plays import Plays
 from ringrift_ops.ledger.poison import Poisoned
 from ringrift_ops.ledger.promotion import Promotions
@@ -35,6 +36,7 @@ class Ledger(
     Standings,
     Incidents,
     Events,
+    Pages,
 ):
     """One ledger. Every method is one transaction; nothing is kept open in between.
 

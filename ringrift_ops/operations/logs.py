@@ -99,6 +99,11 @@ def line_of(event: Event) -> str:
     return " ".join(filter(None, words))
 
 
+def _shown(character: str) -> str:
+    """Return a character as a log may hold it: what would move a terminal's cursor is written out."""
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
 def _one_line(value: object) -> str:
-    text = " | ".join(str(value).split("\n"))
+    text = " | ".join("".join(map(_shown, line)) for line in str(value).splitlines())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -32,6 +32,8 @@ class AirflowFacts:
     paused: Mapping[str, bool] = field(default_factory=dict)
     next_runs: Mapping[str, datetime | None] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    heartbeats: Mapping[str, datetime | None] = field(default_factory=dict)
+    """Of the components that have one."""
 
     @property
     def ill(self) -> list[str]:

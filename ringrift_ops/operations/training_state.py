@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ringrift_ops.errors import NoDataError
@@ -40,6 +41,26 @@ def clear_training_state(controls: Controls, by: By, config: str) -> list[str]:
     cleared += [f"breaker of {one.action}" for one in breakers.reset(controls.ledger, by, Stage.TRAIN.value, key)]
     controls.show()
     return cleared
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What was cleared of a config, in words; ``refused``: why it was not."""
+
+    config: str
+    cleared: list[str]
+    refused: str | None = None
+
+
+def clear_training_states(controls: Controls, by: By, configs: Sequence[str]) -> list[Cleared]:
+    """Do :func:`clear_training_state` for several configs; a lock in use is said and holds up no other."""
+    found = []
+    for config in configs:
+        try:
+            found.append(Cleared(config, clear_training_state(controls, by, config)))
+        except locks.LockInUseError as error:
+            found.append(Cleared(config, [], str(error)))
+    return found
 
 
 def full_recovery(controls: Controls, by: By, config: str, *, dry_run: bool = False) -> list[Step]:

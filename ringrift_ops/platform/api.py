@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -30,37 +31,22 @@ class ApiError(InfrastructureError):
         self.code = code
 
 
-class Api:
-    """The REST door of the platform on this machine; logs in by itself, again when the token has expired."""
+class Rest(ABC):
+    """Airflow's REST interface, however it is reached."""
 
-    def __init__(self, port: int, user: str, password: str, check: Callable[[], None] = lambda: None) -> None:
-        """``check`` is called before a failure counts; it raises when there is no platform any more to ask."""
-        self._check = check
-        self._base = f"http://{LOOPBACK}:{port}"
-        self._login = {"username": user, "password": password}
-        self._token: str | None = None
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def health(self) -> dict[str, str]:
-        """Return {component: its status}; '-' where the API server does not answer (yet)."""
-        try:
-            answer = self._send("GET", "/api/v2/monitor/health", None, timeout=5.0)
-        except (OSError, http.client.HTTPException, ValueError):
-            return dict.fromkeys(WATCHED, "-")
-        return {name: str((answer.get(name) or {}).get("status")) for name in WATCHED}
-
-    def healthy(self) -> bool:
-        return set(self.health().values()) == {"healthy"}
+    @abstractmethod
+    def call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the answer to a request at ``/api/v2<path>``; raises :class:`ApiError`."""
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         """Return the answer to ``GET /api/v2<path>``."""
-        return self._call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+        return self.call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._call("POST", path, body)
+        return self.call("POST", path, body)
 
     def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._call("PATCH", path, body)
+        return self.call("PATCH", path, body)
 
     def has_dag(self, dag_id: str) -> bool:
         """Return whether the DAG processor has read the DAG already."""
@@ -107,7 +93,43 @@ class Api:
         content = self.get(path, map_index=map_index, full_content="true").get("content", [])
         return [str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content]
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+
+class Api(Rest):
+    """The REST door of the platform on this machine; logs in by itself, again when the token has expired."""
+
+    def __init__(self, port: int, user: str, password: str, check: Callable[[], None] = lambda: None) -> None:
+        """``check`` is called before a failure counts; it raises when there is no platform any more to ask."""
+        self._check = check
+        self._base = f"http://{LOOPBACK}:{port}"
+        self._login = {"username": user, "password": password}
+        self._token: str | None = None
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def health(self) -> dict[str, str]:
+        """Return {component: its status}; '-' where the API server does not answer (yet)."""
+        return {name: str(one.get("status")) for name, one in self.monitor().items()}
+
+    def monitor(self) -> dict[str, dict[str, Any]]:
+        """Return {component: what Airflow says of it}; the status is '-' where the API server does not answer (yet)."""
+        try:
+            answer = self._send("GET", "/api/v2/monitor/health", None, timeout=5.0)
+        except (OSError, http.client.HTTPException, ValueError):
+            return {name: {"status": "-"} for name in WATCHED}
+        return {name: answer.get(name) or {} for name in WATCHED}
+
+    def token(self) -> str:
+        """Return a fresh token of this user; raises :class:`ApiError`."""
+        try:
+            return str(self._send("POST", "/auth/token", self._login, timeout=30.0)["access_token"])
+        except urllib.error.HTTPError as error:
+            raise ApiError(f"Airflow answers {error.code} to the login: {_reason(error)}", error.code) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(f"Airflow does not answer at {self._base}: {error}; see its log") from error
+
+    def healthy(self) -> bool:
+        return set(self.health().values()) == {"healthy"}
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:

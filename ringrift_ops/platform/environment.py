@@ -124,8 +124,18 @@ class Secrets:
             ) from error
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
-        atomic_write(installation.passwords, json.dumps({USER: kept.password}).encode(), mode=0o600)
+        passwords = passwords_of(installation) | {USER: kept.password}
+        atomic_write(installation.passwords, json.dumps(passwords).encode(), mode=0o600)
         return kept
+
+
+def passwords_of(installation: Installation) -> dict[str, str]:
+    """Return {user: password}; users whom a person added get theirs from Airflow at its start."""
+    try:
+        kept: dict[str, str] = json.loads(installation.passwords.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept
 
 
 @dataclass(frozen=True)

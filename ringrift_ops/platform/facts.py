@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
@@ -35,7 +37,8 @@ def airflow_facts(home: Home) -> AirflowFacts | None:
     api = running_api(home)
     if api is None:
         return None
-    components = api.health()
+    monitor = api.monitor()
+    components, heartbeats = seen(monitor)
     url = Installation(home).url()
     if "-" in components.values():
         return AirflowFacts(url, components)
@@ -47,7 +50,19 @@ def airflow_facts(home: Home) -> AirflowFacts | None:
         paused={str(one["dag_id"]): bool(one["is_paused"]) for one in dags},
         next_runs={str(one["dag_id"]): _moment(one["next_dagrun_run_after"]) for one in dags},
         pools={str(one["name"]): Pool(int(one["slots"]), int(one["open_slots"])) for one in pools},
+        heartbeats=heartbeats,
     )
+
+
+def seen(monitor: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, datetime | None]]:
+    """Return the status and the last heartbeat of each component from what Airflow's monitor says."""
+    states = {name: str(one.get("status")) for name, one in monitor.items()}
+    beats = {
+        name: _moment(one[f"latest_{name}_heartbeat"])
+        for name, one in monitor.items()
+        if f"latest_{name}_heartbeat" in one
+    }
+    return states, beats
 
 
 def controls() -> Controls:

@@ -64,6 +64,7 @@ from ringrift_ops.settings.watching import (
     CurriculumRules,
     IncidentRules,
 )
+from ringrift_ops.settings.web import WEB, WebRules
 
 __all__ = [
     "ALERTS",
@@ -87,6 +88,7 @@ __all__ = [
     "PROFILE_VARIABLE",
     "RETENTION",
     "STAGE_ALIASES",
+    "WEB",
     "AlertRules",
     "Checks",
     "ConfigRow",
@@ -115,6 +117,7 @@ __all__ = [
     "UnknownProfileError",
     "UnknownStageError",
     "VariableError",
+    "WebRules",
     "YamlError",
     "config_key",
     "config_named",

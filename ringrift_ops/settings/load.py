@@ -63,6 +63,7 @@ class Environment(BaseSettings):
     skip_gauntlet: bool | None = None
     waiver_reason: str | None = None
     notify: str | None = None
+    http_rate: int | None = Field(default=None, gt=0)
     promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -106,6 +107,7 @@ class _File(BaseModel):
     destinations: list[str] = []
     notify: list[str] = []
     notify_levels: dict[int, list[str]] = {}
+    http_rate: int = Field(default=600, gt=0)
     configs: dict[str, dict[str, Any]] = {}
     profiles: dict[str, dict[str, Any]] = {}
 
@@ -131,6 +133,7 @@ class Settings(BaseModel):
         default={}, repr=False, description="Apprise URLs that are told from that level of escalation on"
     )
     pipeline: PipelineFile = Field(description="what `config/pipeline_config.yaml` says")
+    http_rate: int = Field(description="requests per minute that the HTTP door takes from one user")
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
 
@@ -163,6 +166,7 @@ class Settings(BaseModel):
             destinations=[str(place.resolve(folder)) for folder in file.destinations],
             notify=(environment.notify or "").split() or file.notify,
             notify_levels=file.notify_levels,
+            http_rate=environment.http_rate or file.http_rate,
             pipeline=pipeline,
             configs={key: _config(_capped(row, pipeline), file, opened, environment) for key, row in CONFIGS.items()},
             profiles={

@@ -24,6 +24,8 @@ from ringrift_ops.platform.environment import USER, Installation, Secrets
 
 STANDIN = Path(__file__).parent / "standin"
 START_SECONDS = 240.0
+USERS = {"vera": "viewer", "uma": "user", "otto": "op"}
+"""Users of a platform besides its admin; the password is `<name>-password`."""
 RUN_SECONDS = 420.0
 
 
@@ -134,10 +136,21 @@ class Platform:
         return int(until(f"{name} runs", 60, lambda: state_of(self.home.root).get("components", {}).get(name)))
 
 
+def with_users(home: Home) -> None:
+    """Add :data:`USERS` to the platform that will be started on ``home``, as a person would."""
+    installation = Installation(home)
+    for path in (installation.own_config, installation.passwords):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    names = ",".join(f"{name}:{role}" for name, role in {USER: "admin", **USERS}.items())
+    installation.own_config.write_text(f"[core]\nsimple_auth_manager_users = {names}\n")
+    installation.passwords.write_text(json.dumps({name: f"{name}-password" for name in USERS}))
+
+
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform of this test session; at its end nothing of it may be left."""
     root = tmp_path_factory.mktemp("platform") / "home"
+    with_users(Home(root))
     process = start(root)
     try:
         until(

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger, schema
 from ringrift_ops.ledger.engine import make_engine
+from ringrift_ops.operations.overview import overview
 from ringrift_ops.operations.status import status as status_of
 from ringrift_ops.settings import CONFIGS, Settings
 from ringrift_ops.stages.specs import Stage
@@ -42,7 +43,7 @@ def standing(scale: Scale) -> list[Row]:
         looks = []
         for _ in range(20 * scale.runs + 1):
             began = time.perf_counter()
-            status_of(home, settings, ledger, None)
+            overview(home, ledger, status_of(home, settings, ledger, None))
             looks.append(time.perf_counter() - began)
         note = f"{len(looks) - 1} looks, {len(CONFIGS)} configs x {generations} generations, {GAMES:,} games on record"
         sheet.add("status p95", float(np.percentile(looks[1:], 95)), "s", target=P95_SECONDS, better="lower", note=note)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -181,3 +183,25 @@ def test_jobs_are_listed_shown_logged_and_ended(home: Path, capsys: pytest.Captu
         assert capsys.readouterr().out.splitlines()[1:7] == ["1", "2", "3", "4", "5", "done"]
     finally:
         local.kill_all()
+
+
+def test_R55_a_malicious_pth_is_executed_by_no_command(home: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    pickled = b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
+    plain, zipped, renamed = (tmp_path / name for name in ("plain.pth", "zipped.pth", "renamed.safetensors"))
+    plain.write_bytes(pickled)
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+    renamed.write_bytes(zipped.read_bytes())
+    for path in map(str, (plain, zipped, renamed)):
+        for words in (
+            ["model", "show", path],
+            ["model", "convert", path, "--output", str(tmp_path / "out.pth")],
+            ["promote", "--force", "--reason", "x", "--model", path, "--config", "hex8_2p"],
+            ["evaluate", "hex8_2p", "--model", path, "--reason", "x"],
+        ):
+            assert main(words) in (ExitCode.WRONG_USAGE, ExitCode.NO_DATA, ExitCode.INFRASTRUCTURE), words
+    assert not mark.exists()
+    assert not (tmp_path / "out.pth").exists()
+    subprocess.run(["touch", mark], check=True)  # what it would have done can be done here
