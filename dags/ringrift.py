@@ -1,9 +1,11 @@
-"""The DAGs of RingRift: one per config, from the settings table, one for nets from outside, one for the datasets."""
+"""The DAGs of RingRift: one per config, one for nets from outside, one for the datasets, one per host of role edge."""
 
 from airflow.sdk import get_parsing_context
 
+from ringrift_ops.airflow.edge import build_edge, dag_of
 from ringrift_ops.airflow.factory import CANDIDATES, DATA_VALIDATION, build, build_candidates, build_data_validation
-from ringrift_ops.settings import Settings
+from ringrift_ops.home import Home
+from ringrift_ops.settings import Inventory, Settings
 
 settings = Settings.load()
 only = get_parsing_context().dag_id  # a task process needs its own DAG and no other
@@ -17,3 +19,8 @@ if only in (None, CANDIDATES):
 
 if only in (None, DATA_VALIDATION):
     globals()[DATA_VALIDATION] = build_data_validation(settings)
+
+if only is None:  # its tasks run where the worker has a DAG file of its own
+    inventory = Inventory.load(Home(settings.home))
+    for host in inventory.reached_by(ssh=False):
+        globals()[dag_of(host)] = build_edge(host, inventory.host(host).max_parallel_jobs + 4)

@@ -29,6 +29,7 @@ from ringrift_ops.cli import (
     stages,
     status,
     train,
+    worker,
 )
 
 app = typer.Typer(
@@ -60,6 +61,6 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, stages,
+    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, worker, stages,
 ):  # fmt: skip
     _module.add_to(app)
