@@ -65,9 +65,7 @@ def worker(
 
     refuse_foreign(host, port, require_auth, discover=discover)
     if leader is None:
-        raise o.OptionConflictError(
-            "which leader? Give --leader with the address of its Edge door; nothing is searched"
-        )
+        raise o.OptionConflictError("which leader? Give --leader with the address of its Edge door")
     url = checked_url(leader)
     if tailscale_only:
         require_tailscale(url)
@@ -87,11 +85,11 @@ def worker(
 
 
 def refuse_foreign(host: str | None, port: int | None, require_auth: bool | None, *, discover: bool) -> None:
-    """Refuse what the original's orchestrator did and an Edge worker does not, with the reason and what to use (R78)."""
+    """Refuse what the original's orchestrator did and an Edge worker does not, with what to use instead (R78)."""
     if host is not None:
         raise ForeignOptionError(
-            f"--host {host}: an Edge worker listens on no address, it only calls its leader. The leader's own address is "
-            "RINGRIFT_BIND of its compose file, or the TLS proxy in front of `make up`; give --leader here"
+            f"--host {host}: an Edge worker listens on no address, it only calls its leader. The leader's own address "
+            "is RINGRIFT_BIND of its compose file, or the TLS proxy in front of `make up`; give --leader here"
         )
     if port is not None:
         udp = f" ({UDP_PORT} was the original's)" if port == UDP_PORT else ""
@@ -124,6 +122,6 @@ def require_tailscale(url: str) -> None:
     outside = sorted(one for one in found if not any(ip_address(one) in network for network in networks))
     if outside:
         raise ForeignOptionError(
-            f"--tailscale-only: {name} is {', '.join(outside)}, not of Tailscale's 100.64.0.0/10 or fd7a:115c:a1e0::/48; "
-            "give the leader's name or address in the tailnet, and bind its door to that address"
+            f"--tailscale-only: {name} is {', '.join(outside)}, not of Tailscale's 100.64.0.0/10 or "
+            "fd7a:115c:a1e0::/48; give the leader's name or address in the tailnet, and bind its door to that address"
         )

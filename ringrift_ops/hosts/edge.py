@@ -109,7 +109,7 @@ class Mirror:
         return read_json(self.job(job_id) / "request.json")
 
     def reported(self, job_id: str, number: int, status: dict[str, Any]) -> str:
-        """Note how a job stands on its host and return what is wanted of it: ``run``, ``kill``; '' of another number."""
+        """Note how a job stands on its host; return what is wanted: ``run``, ``kill``, '' under another number."""
         with self.at(job_id) as folder:
             request = read_json(folder / "request.json")
             if request is None or request["number"] != number or (folder / "end.json").exists():
@@ -237,9 +237,7 @@ class EdgeJobs:
         with self.mirror.at(job_id) as folder:
             request = read_json(folder / "request.json")
             if request is None:
-                raise NoSuchJobError(
-                    f"host {self.name}: no job {job_id}; `ringrift jobs --host {self.name}` lists them"
-                )
+                raise NoSuchJobError(f"host {self.name}: no job {job_id}; see `ringrift jobs --host {self.name}`")
             write_json(folder / "request.json", request | {"wanted": KILL})
             status = self._status(job_id)
             if not status.over and not (folder / "report.json").exists():  # no worker has taken it: it never will

@@ -71,7 +71,7 @@ class DamagedArrivalError(InfrastructureError):
 
 
 def secret_from(file: Path | None, environ: dict[str, str] | None = None) -> str:
-    """Return the cluster's secret: from ``file``, else ``RINGRIFT_CLUSTER_AUTH_TOKEN``. Raises :class:`NoTokenError`."""
+    """Return the cluster's secret: ``file``'s, else ``RINGRIFT_CLUSTER_AUTH_TOKEN``. Raises :class:`NoTokenError`."""
     found = (os.environ if environ is None else environ).get(TOKEN_VARIABLE, "").strip()
     where = TOKEN_VARIABLE
     if file is not None:
@@ -302,4 +302,4 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _is_ours(answer: httpx.Response) -> bool:
-    return answer.headers.get("x-ringrift-edge") == "1"
+    return str(answer.headers.get("x-ringrift-edge")) == "1"

@@ -126,7 +126,7 @@ def receiving(hosting: Hosting, names: Sequence[str] = ()) -> list[Receiving]:
                 running=running.get(host.name, 0),
                 capacity=host.max_parallel_jobs,
                 findings=findings,
-            )  # fmt: skip
+            )
         )
     return found
 

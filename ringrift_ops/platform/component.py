@@ -100,8 +100,8 @@ def _prepare_edge() -> None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        manager = EdgeDBManager(session)
-        if not manager.check_migration():
+        manager = EdgeDBManager(session)  # type: ignore[no-untyped-call]  # the provider's own
+        if not manager.check_migration():  # type: ignore[no-untyped-call]
             manager.initdb()
 
 

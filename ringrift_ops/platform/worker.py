@@ -23,7 +23,6 @@ from ringrift_ops.hosts.exchange import (
     TOKEN_FILE_VARIABLE,
     Exchange,
     LeaderAwayError,
-    LeaderError,
     segment,
 )
 from ringrift_ops.hosts.facts import facts
@@ -132,8 +131,8 @@ class Worker:
     def keep(self) -> None:
         """Hold the worker up until SIGTERM or SIGINT; then it and its jobs end, which resume at the next start.
 
-        A leader that is away is waited for. Raises ``TokenRefusedError`` when the secret is no longer the leader's (jobs
-        that run go on, and are adopted by the next start), :class:`WorkerDiedError`.
+        A leader that is away is waited for. Raises ``TokenRefusedError`` when the secret is no longer the leader's:
+        jobs that run go on, and are adopted by the next start. Raises :class:`WorkerDiedError`.
         """
         processes.adopt_orphans()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -200,10 +199,7 @@ class Worker:
         assert self._process is not None
         code, now = self._process.returncode, time.monotonic()
         self._end()
-        try:
-            self._beat(away=True)
-        except LeaderError:
-            raise
+        self._beat(away=True)
         self._deaths = [when for when in self._deaths if now - when < QUIET_SECONDS] + [now]
         if len(self._deaths) > len(BACKOFF_SECONDS):
             raise WorkerDiedError(

@@ -114,9 +114,9 @@ class Carrier:
 
     def _submit(self, job: Job, spec: StageSpec) -> None:
         there = self.jobs.spec(self.job_id)
-        if there is not None and there.get("token") != spec.token:
-            if self.jobs.poll(self.job_id).state is JobState.RUNNING:  # everything it makes would be refused
-                self.jobs.kill(self.job_id)
+        fenced = there is not None and there.get("token") != spec.token
+        if fenced and self.jobs.poll(self.job_id).state is JobState.RUNNING:  # all that it makes would be refused
+            self.jobs.kill(self.job_id)
         own = {"RINGRIFT_HOME": str(self.home.root), EFFECTS_VARIABLE: "effects.jsonl"}
         here = job.model_copy(update={"argv": (sys.executable, *job.argv[1:]), "env": job.env | own})
         submitted = self.jobs.submit_or_adopt(here)
@@ -155,7 +155,7 @@ class Carrier:
                 self.jobs.kill(self.job_id)
         elif not wanted:
             raise GivenUpError(
-                f"{self.job_id}: the leader no longer waits for request {self.number}; the job is left to whoever has it"
+                f"{self.job_id}: the leader no longer waits for request {self.number}; whoever has the job now minds it"
             )
 
     def _log(self) -> bool:

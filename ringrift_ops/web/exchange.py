@@ -184,6 +184,7 @@ class Wanted:
 
     def asked(self) -> dict[str, Any]:
         """Return all that the node needs to begin."""
+        checkpoints = self._checkpoints()
         over = (self.mirror.job(self.job_id) / "end.json").exists() or self.request["wanted"] != RUN
         return {
             "number": self.request["number"],
@@ -191,9 +192,7 @@ class Wanted:
             "job": self.request["job"],
             "settings": shared_settings(self.mirror.home),
             "inputs": [] if over else [{"path": one.path, "sha": one.sha} for one in self._inputs()],
-            "checkpoints": []
-            if over
-            else [{"name": path.name, "sha": sha} for sha, path in self._checkpoints().items()],
+            "checkpoints": [] if over else [{"name": path.name, "sha": sha} for sha, path in checkpoints.items()],
         }
 
     def _reported(self) -> bool:
