@@ -61,6 +61,7 @@ class OfGeneration(BaseOperator):
             "run_after": run_after.isoformat(),
             "profile": params["profile"],
             "candidate": params.get("candidate"),
+            "games": params.get("games"),
         }
 
     def work(self, context: Context) -> Work:

@@ -11,6 +11,7 @@ import typer
 from ringrift_ops.cli import options as o
 from ringrift_ops.stages.specs import Stage
 
+Backend = Annotated[str, typer.Option("--backend", help="local, or p2p: a leader elsewhere does it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and where.")]
 State = Annotated[
     Path | None, typer.Option("--state", help="Write the state to this file afterwards; else to pipeline_state.json.")
@@ -74,14 +75,25 @@ def canonical_selfplay(
     max_moves: Annotated[int | None, typer.Option("--max-moves", help="Cap per game; else the config's.")] = None,
     profile: o.Profile = None,
     seed: o.Seed = None,
+    backend: Backend = "local",
+    p2p_leader: Annotated[str | None, typer.Option("--p2p-leader", help="Address of a leader's Edge door.")] = None,
+    p2p_token: Annotated[
+        str | None, typer.Option("--p2p-auth-token", help="Better in RINGRIFT_CLUSTER_AUTH_TOKEN: ps shows this one.")
+    ] = None,
     state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Self-play for canonical data: the net in force, or the heuristic before there is one."""
-    from ringrift_ops.cli import selfplay
+    from ringrift_ops.cli import leader, selfplay
 
     key = o.config_of(config, board or (None if config else "square8"), players)
+    if leader.wanted(backend, p2p_leader, p2p_token):
+        leader.refuse_local(seed=seed, max_moves=max_moves)
+        before: _Before = context.obj
+        asked = leader.Asked(key, profile, games, output)
+        there = leader.Leader(p2p_leader, p2p_token)
+        leader.selfplay(there, asked, state or before.state, dry_run=dry_run or before.dry_run, as_json=as_json)
     spec = selfplay.spec_of(key, profile=profile, seed=o.seed_of(seed), output=output, games=games, max_moves=max_moves)
     _run(context, Stage.SELFPLAY, spec, state, dry_run=dry_run, as_json=as_json)
 

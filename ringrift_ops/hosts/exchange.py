@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 PREFIX = "/ringrift-edge/v1"
 AUDIENCE = "ringrift-edge"
+ASKER = "p2p:pipeline"
+"""In place of a node's name: somebody who asks for runs. No host can be called so."""
 ALGORITHM = "HS256"
 TOKEN_SECONDS = 60
 LEEWAY_SECONDS = 10

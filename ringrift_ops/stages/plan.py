@@ -43,12 +43,16 @@ class NothingToWorkOnError(NoDataError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What one generation does. ``candidate``: the net to judge when it was trained elsewhere."""
+    """What one generation does. ``candidate``: the net to judge when it was trained elsewhere.
+
+    ``most_games``: how many it plays, unless the profile says it.
+    """
 
     ledger: Ledger
     settings: Settings
     generation: Generation
     candidate: Sha256 | None = None
+    most_games: int | None = None
 
     @property
     def config(self) -> ConfigRow:
@@ -66,8 +70,10 @@ class Plan:
     @property
     def shards(self) -> list[int]:
         """The shards of self-play that get at least one game."""
-        games = self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=self.generation.parent)
-        return list(range(min(self.profile.shards, games)))
+        return list(range(min(self.profile.shards, self._games(self.order(Stage.SELFPLAY, NO_TOKEN)))))
+
+    def _games(self, order: Order) -> int:
+        return self.most_games or order.games(parent=self.generation.parent)
 
     def spec(self, stage: Stage, token: int, shard: int = 0) -> StageSpec:
         """Return what ``stage`` is asked in this generation under the fencing ``token``.
@@ -102,7 +108,7 @@ class Plan:
 
     def _selfplay(self, token: int, shard: int) -> SelfplaySpec:
         order, parent = self.order(Stage.SELFPLAY, token, shard), self.generation.parent
-        share, rest = divmod(order.games(parent=parent), len(self.shards))
+        share, rest = divmod(self._games(order), len(self.shards))
         return order.selfplay(parent=parent, shard=shard, games=share + (shard < rest), output=None)
 
     def _parity(self, token: int) -> ParitySpec:

@@ -10,7 +10,9 @@ import httpx
 from airflow.configuration import conf
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ringrift_ops.home import Home
 from ringrift_ops.web.exchange import MOUNT, build
+from ringrift_ops.web.runs import add_runs
 
 SERVED = ("/edge_worker/v1/", f"{MOUNT}/v1/")
 PASSED_ON = "/execution/"
@@ -22,11 +24,17 @@ _OWN = {"host", "content-length", "connection", "transfer-encoding", "keep-alive
 
 def exchange() -> dict[str, Any]:
     """Return the exchange as Airflow mounts it."""
+    app = build(_secret)
+    add_runs(app, _secret, Home.find)
     return {
-        "app": build(lambda: str(conf.get("api_auth", "jwt_secret"))),
+        "app": app,
         "url_prefix": MOUNT,
         "name": "RingRift Edge exchange",
     }
+
+
+def _secret() -> str:
+    return str(conf.get("api_auth", "jwt_secret"))
 
 
 def only_edge() -> dict[str, Any]:

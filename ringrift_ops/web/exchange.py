@@ -99,7 +99,7 @@ def build(secret: Callable[[], str], home: Callable[[], Home] = Home.find) -> Fa
 
     def mirror(node: str, request: Request) -> Mirror:
         """Let a request in that carries its own token, by a node of the inventory."""
-        _check_token(request, node, secret())
+        check_token(request, node, secret())
         place = home()
         host = Inventory.load(place).hosts.get(node)
         if host is None or not host.is_edge:
@@ -235,7 +235,8 @@ class Wanted:
         return len(body.files)
 
 
-def _check_token(request: Request, node: str, secret: str) -> None:
+def check_token(request: Request, node: str, secret: str) -> None:
+    """Make sure that a request carries a token for itself by ``node``; raises 401, 403."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     if kind != "Bearer" or not text:
         raise HTTPException(401, "a token is needed")
