@@ -22,6 +22,7 @@ from ringrift_ops.cli import (
     pipeline,
     platform,
     promote,
+    receiving,
     recovery,
     retention,
     rules,
@@ -61,6 +62,7 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, worker, stages,
+    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, receiving,
+    worker, stages,
 ):  # fmt: skip
     _module.add_to(app)

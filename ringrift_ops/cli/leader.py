@@ -108,9 +108,7 @@ def selfplay(leader: Leader, asked: Asked, state: Path | None, *, dry_run: bool,
     record.write({"phase_status": "waiting"})  # before the leader is asked: what it begins is found again
     body = {"config": asked.config, "run_id": run_id, "profile": asked.profile, "games": asked.games}
     exchange.ask("POST", "/runs", body)
-    found = _follow(
-        exchange, asked.config, run_id, lambda one: _note(state, exchange, asked.config, run_id, started, one)
-    )
+    found = _follow(exchange, record)
     if found["phase_status"] != "completed":
         raise RunFailedError(
             f"run {run_id} of {asked.config} at {exchange.url} ended {found['state']} ({found['phase_status']}): "
@@ -132,11 +130,10 @@ def _follow(exchange: Exchange, record: _Record) -> dict[str, Any]:
         found = exchange.ask("GET", f"/runs/{record.config}/{record.run_id}", patience=EDGE.patience_seconds)
         shown = (found["phase_status"], found["games_completed"], found["workers"])
         if shown != said:
-            hosts = ", ".join(
-                f"{name}: {one['state']} on {one['host'] or 'the leader'}" for name, one in shown[2].items()
-            )
-            print(f"{run_id} {shown[0]}, {shown[1]} of {found['games_target'] or '?'} games {hosts}", file=sys.stderr)
-            note(found)
+            where = [f"{name} {one['state']} on {one['host'] or 'the leader'}" for name, one in shown[2].items()]
+            games = f"{shown[1]} of {found['games_target'] or '?'} games"
+            print(f"{record.run_id} {shown[0]}: {', '.join([games, *where])}", file=sys.stderr)
+            record.write(found)
             said = shown
         if found["state"] in ("success", "failed"):
             return found

@@ -96,6 +96,11 @@ class Mirror:
         known = self.node()
         return None if known is None else max(0.0, time.time() - float(known["at"]))
 
+    def silent(self) -> bool:
+        """Return whether the host was never heard of, or not for ``EDGE.silent_seconds``."""
+        silence = self.silence()
+        return silence is None or silence > EDGE.silent_seconds
+
     @contextmanager
     def at(self, job_id: str) -> Iterator[Path]:
         """Hold the job's folder: what is wanted and what is reported change one after the other."""
@@ -203,10 +208,8 @@ class EdgeJobs:
     def poll(self, job_id: str) -> JobStatus:
         """Look at a job. Raises ``HostHangsError`` while it is wanted and its host is not heard of."""
         status = self._status(job_id)
-        if status.state is JobState.RUNNING:
-            silence = self.mirror.silence()
-            if silence is None or silence > EDGE.silent_seconds:
-                raise HostHangsError(self.name, f"its Edge worker was heard of {silence or 0.0:.0f} s ago")
+        if status.state is JobState.RUNNING and self.mirror.silent():
+            raise HostHangsError(self.name, f"its Edge worker was heard of {self.mirror.silence() or 0.0:.0f} s ago")
         return status
 
     def _status(self, job_id: str) -> JobStatus:
@@ -220,8 +223,7 @@ class EdgeJobs:
         if report is None or report["number"] != number:
             return _status(job_id, JobState.RUNNING, number)
         silence = time.time() - float(report["at"])
-        node = self.mirror.silence()
-        if silence > EDGE.orphan_seconds and node is not None and node < EDGE.silent_seconds:
+        if silence > EDGE.orphan_seconds and not self.mirror.silent():
             why = f"its Edge task was heard of {silence:.0f} s ago, its worker since; asked again, it is adopted there"
             return _status(job_id, JobState.DEAD, number, why)
         found = JobStatus.model_validate(report["status"])
@@ -244,8 +246,7 @@ class EdgeJobs:
                 write_json(folder / "end.json", {"number": request["number"], **_killed(job_id, request["number"])})
         deadline = time.monotonic() + HOSTS.submit_seconds
         while not (status := self._status(job_id)).over:
-            silence = self.mirror.silence()
-            if time.monotonic() > deadline or silence is None or silence > EDGE.silent_seconds:
+            if time.monotonic() > deadline or self.mirror.silent():
                 raise HostHangsError(self.name, f"it has not ended {job_id} yet; it will once its worker is back")
             time.sleep(_POLL_SECONDS)
         return status

@@ -278,12 +278,11 @@ class Exchange:
         with source.open("rb") as opened:
             while True:
                 opened.seek(offset)
-                block = opened.read(EDGE.block)
-                answer = self.put(path, block, offset=offset, size=size)
-                offset = int(answer["have"])
+                answer = self.put(path, opened.read(EDGE.block), offset=offset, size=size)
                 meanwhile()
-                if answer["whole"] or offset >= size:
+                if answer["whole"] or int(answer["have"]) <= offset:  # done, or begun anew because it was wrong
                     return bool(answer["whole"])
+                offset = int(answer["have"])
 
 
 def told(error: RingRiftError) -> dict[str, Any]:
