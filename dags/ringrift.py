@@ -1,7 +1,10 @@
-"""The DAGs of RingRift: one per config, from the settings table, and those for outside nets, datasets and alerts."""
+"""The DAGs of RingRift: one per config from the settings table, one per host of role edge, and those that look after
+nets from outside, datasets and alerts.
+"""
 
 from airflow.sdk import get_parsing_context
 
+from ringrift_ops.airflow.edge import build_edge, dag_of
 from ringrift_ops.airflow.factory import (
     ALERTS_DAG,
     CANDIDATES,
@@ -11,7 +14,8 @@ from ringrift_ops.airflow.factory import (
     build_candidates,
     build_data_validation,
 )
-from ringrift_ops.settings import Settings
+from ringrift_ops.home import Home
+from ringrift_ops.settings import Inventory, Settings
 
 settings = Settings.load()
 only = get_parsing_context().dag_id  # a task process needs its own DAG and no other
@@ -28,3 +32,8 @@ if only in (None, DATA_VALIDATION):
 
 if only in (None, ALERTS_DAG):
     globals()[ALERTS_DAG] = build_alerts()
+
+if only is None:  # its tasks run where the worker has a DAG file of its own
+    inventory = Inventory.load(Home(settings.home))
+    for host in inventory.reached_by(ssh=False):
+        globals()[dag_of(host)] = build_edge(host, inventory.host(host).max_parallel_jobs + 4)

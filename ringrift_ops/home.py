@@ -112,6 +112,16 @@ class Home:
         return self.root / "airflow"
 
     @property
+    def edge(self) -> Path:
+        """What is known of the hosts of role edge, and what they have sent."""
+        return self.root / "edge"
+
+    @property
+    def worker(self) -> Path:
+        """Airflow's own files of an Edge worker that runs in this home."""
+        return self.root / "edge-worker"
+
+    @property
     def numba(self) -> Path:
         """Compiled rules and search."""
         return self.root / "numba"

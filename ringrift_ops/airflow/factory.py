@@ -175,6 +175,12 @@ def _params(settings: Settings) -> dict[str, Param]:
             enum=["normal", "high"],
             description="high: this run's generation has its turn before every other of the config that waits",
         ),
+        "games": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            description="how many games this run plays; else the profile's",
+        ),
         "candidate": Param(
             None,
             type=["null", "string"],

@@ -61,6 +61,7 @@ class OfGeneration(BaseOperator):
             "run_after": run_after.isoformat(),
             "profile": params["profile"],
             "candidate": params.get("candidate"),
+            "games": params.get("games"),
         }
 
     def work(self, context: Context) -> Work:
@@ -168,9 +169,19 @@ class StageTask(OfGeneration):
 
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Run the stage's job to its end and return the verified result."""
-        work.submit(self.stage, token, self.shard)
+        self.submit(work, token)
         work.follow(self.stage, token, self.log.info, self.shard)
         return work.complete(self.stage, token, self.shard)
+
+    def submit(self, work: Work, token: int) -> str:
+        """Make sure that the stage's job is under way and return its id; a host of role edge is called by a DAG run."""
+        job_id = work.submit(self.stage, token, self.shard)
+        edge = work.hosting.edge(work.host(self.stage, self.shard))
+        if edge is not None:
+            from ringrift_ops.airflow.edge import summon
+
+            self.log.info("carried by %s, run %s", edge.name, summon(edge, job_id))
+        return job_id
 
     def on_kill(self) -> None:
         """End the job: the task was marked, cleared, or ran over its time."""
@@ -201,7 +212,7 @@ class TrainTask(StageTask):
 
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
-        job_id = work.submit(self.stage, token, self.shard)
+        job_id = self.submit(work, token)
         status = work.look(self.stage)
         if work.stalled(status):
             work.end_stalled(self.stage)

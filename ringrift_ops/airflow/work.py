@@ -96,6 +96,7 @@ class Work:
     ledger: Ledger
     generation: Generation
     candidate: Sha256 | None = None
+    games: int | None = None
     hosting: Hosting = field(kw_only=True)
 
     @classmethod
@@ -107,18 +108,20 @@ class Work:
         run_after: datetime,
         profile: str,
         candidate: Sha256 | None = None,
+        games: int | None = None,
     ) -> Work:
         """Return the work of a run; its generation is made when there is none yet."""
         home = Home.find()
         settings = Settings.load(home)
         ledger = Ledger.open(settings.ledger_url)
         generation = ledger.ensure_generation(config, logical_date, run_id, run_after, profile)
-        return cls(home, settings, ledger, generation, candidate, hosting=Hosting(home, ledger))
+        return cls(home, settings, ledger, generation, candidate, games, hosting=Hosting(home, ledger))
 
     @property
     def plan(self) -> Plan:
         """What the stages are asked; the generation is read anew, because its parent comes with the first grant."""
-        return Plan(self.ledger, self.settings, self.ledger.generation(self.generation.id), self.candidate)
+        generation = self.ledger.generation(self.generation.id)
+        return Plan(self.ledger, self.settings, generation, self.candidate, self.games)
 
     @property
     def profile(self) -> ProfileRow:

@@ -25,6 +25,7 @@ from ringrift_ops.cli import (
     pipeline,
     platform,
     promote,
+    receiving,
     recovery,
     retention,
     rules,
@@ -33,6 +34,7 @@ from ringrift_ops.cli import (
     status,
     train,
     verified,
+    worker,
 )
 
 app = typer.Typer(
@@ -65,6 +67,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, diagnose, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs,
-    cluster, stages, verified, network,
+    cluster, receiving, worker, stages, verified, network,
 ):  # fmt: skip
     _module.add_to(app)

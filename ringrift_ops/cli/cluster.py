@@ -65,14 +65,14 @@ def list_hosts(as_json: o.AsJson = False) -> None:
     rows = [
         {
             "host": name,
-            "ssh": host.ssh_host if host.ssh_port is None else f"{host.ssh_host}:{host.ssh_port}",
+            "ssh": (host.ssh_host or None) if host.ssh_port is None else f"{host.ssh_host}:{host.ssh_port}",
             "role": host.role,
             "capabilities": " ".join(sorted(host.abilities)),
             "max_parallel_jobs": host.max_parallel_jobs,
             "memory_gb": host.memory_gb,
             "gpu": None if host.gpu is None else f"{host.gpu.name} {host.gpu.memory_gb:g} GB",
             "work_dir": host.work_dir,
-            "key_trusted": host.host_key is not None or name in keys,
+            "key_trusted": None if host.is_edge else host.host_key is not None or name in keys,
         }
         for name, host in hosts.hosts.items()
     ]
@@ -99,9 +99,12 @@ def trust(
     """Show the key of a host and store it after a yes. Nothing connects to a host before."""
     from ringrift_ops.hosts import keys
     from ringrift_ops.hosts.link import Loop, shown_key
+    from ringrift_ops.stages.hosting import EdgeHostError
 
     home, hosts = inventory()
     row = hosts.host(host)
+    if row.is_edge:
+        raise EdgeHostError(f"host {host}: its role is edge, so it shows no key; its worker shows the cluster's token")
     key = Loop.get().start(shown_key(row)).result()
     if row.host_key is not None and row.host_key != key.text:
         raise OtherFingerprintError(
@@ -129,13 +132,17 @@ HostNames = Annotated[
 ]
 
 
-def _chosen(host: str | None) -> tuple[Hosting, list[str]]:
-    """Return the hosts of this home and the names that are meant; raises ``UnknownHostError``."""
+def _chosen(host: str | None, *, edge: bool = False) -> tuple[Hosting, list[str]]:
+    """Return the hosts of this home and the names that are meant; those of role edge by name, or with ``edge``.
+
+    Raises ``UnknownHostError``.
+    """
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.stages.hosting import Hosting
 
     home, hosts = inventory()
-    names = list(hosts.hosts) if host is None else [hosts.host(host).name]
+    names = list(hosts.hosts) if edge else hosts.reached_by(ssh=True)
+    names = names if host is None else [hosts.host(host).name]
     return Hosting(home, Ledger.open()), names
 
 
@@ -144,7 +151,7 @@ def health(host: HostNames = None, as_json: o.AsJson = False) -> None:
     """Ask every host how it is: versions, GPU, disk, running jobs, clock, last heartbeat. 4 when one is not well."""
     from ringrift_ops.stages import fleet
 
-    reports = fleet.health(*_chosen(host))
+    reports = fleet.health(*_chosen(host, edge=True))
     if as_json:
         print_json({"hosts": reports})
     else:

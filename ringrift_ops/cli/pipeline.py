@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.errors import UsageError
 from ringrift_ops.stages.specs import SelfplaySpec, Stage
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and where.")]
@@ -31,12 +30,15 @@ class Backend(StrEnum):
 
 BackendOption = Annotated[
     Backend | None,
-    typer.Option("--backend", help="local: this machine (as without it); ssh: the inventory's hosts, for self-play."),
+    typer.Option(
+        "--backend",
+        help="local: this machine (as without it); ssh: the inventory's hosts; p2p: a leader elsewhere. For self-play.",
+    ),
 ]
-
-
-class BackendError(UsageError):
-    """A way of running that this phase does not have."""
+LeaderOption = Annotated[str | None, typer.Option("--p2p-leader", help="Address of a leader's Edge door.")]
+LeaderToken = Annotated[
+    str | None, typer.Option("--p2p-auth-token", help="Better in RINGRIFT_CLUSTER_AUTH_TOKEN: ps shows this one.")
+]
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,12 @@ class _Before:
     state: Path | None
     dry_run: bool
     backend: Backend | None
+    p2p_leader: str | None
+    p2p_token: str | None
 
     def backend_of(self, backend: Backend | None) -> Backend:
-        """Return where to run, of what stood after the phase and before it; raises :class:`BackendError`."""
-        chosen = backend or self.backend or Backend.LOCAL
-        if chosen is Backend.P2P:
-            raise BackendError("--backend p2p: this version has no Edge workers; use --backend ssh")
-        return chosen
+        """Return where to run, of what stood after the phase and before it."""
+        return backend or self.backend or Backend.LOCAL
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,6 +78,8 @@ def pipeline(
     state: State = None,
     dry_run: DryRun = False,
     backend: BackendOption = None,
+    p2p_leader: LeaderOption = None,
+    p2p_token: LeaderToken = None,
 ) -> None:
     """Phases of the pipeline by the runbooks' names; these options may stand before the phase or after it.
 
@@ -86,7 +89,7 @@ def pipeline(
 
     if file is not None:
         os.environ[PIPELINE_VARIABLE] = str(o.existing(file, "--config"))  # for the jobs of this command as well
-    context.obj = _Before(state, dry_run, backend)
+    context.obj = _Before(state, dry_run, backend, p2p_leader, p2p_token)
 
 
 def status(
@@ -121,6 +124,8 @@ def canonical_selfplay(
     profile: o.Profile = None,
     seed: o.Seed = None,
     backend: BackendOption = None,
+    p2p_leader: LeaderOption = None,
+    p2p_token: LeaderToken = None,
     state: State = None,
     dry_run: DryRun = False,
     as_json: o.AsJson = False,
@@ -129,19 +134,24 @@ def canonical_selfplay(
 
     Killed at any moment, the same command goes on from there: the games that were played are kept.
     """
-    from ringrift_ops.cli import playing, selfplay
+    from ringrift_ops.cli import leader, playing, selfplay
     from ringrift_ops.cli.running import show_result
 
     before: _Before = context.obj
     key = o.config_of(config, _board(config, board), players)
     place = None if output is None else output.absolute()
+    chosen, dry, kept = before.backend_of(backend), dry_run or before.dry_run, state or before.state
+    url, token = p2p_leader or before.p2p_leader, p2p_token or before.p2p_token
+    if leader.wanted(chosen.value, url, token):
+        leader.refuse_local(seed=seed, max_moves=max_moves)
+        asked = leader.Asked(key, profile, games, place)
+        leader.selfplay(leader.Leader(url, token), asked, kept, dry_run=dry, as_json=as_json)
 
     def spec_of() -> SelfplaySpec:
         return selfplay.spec_of(
             key, profile=profile, seed=o.seed_of(seed), output=place, games=games, max_moves=max_moves
         )
 
-    chosen, dry, kept = before.backend_of(backend), dry_run or before.dry_run, state or before.state
     if not dry and not _is_state_of_play(kept):
         _write_state(kept)  # a place that cannot be written is told before the work
     ask = {

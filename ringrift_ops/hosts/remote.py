@@ -13,7 +13,7 @@ from ringrift_ops.hosts.link import Link
 from ringrift_ops.hosts.versions import difference, versions
 from ringrift_ops.settings.tables import HOSTS
 
-_KNOWN: dict[str, type[RingRiftError]] = {
+KNOWN: dict[str, type[RingRiftError]] = {
     kind.__name__: kind
     for kind in (
         jobs.JobNameError, jobs.NoSuchJobError, jobs.JobConflictError, jobs.JobNotFinishedError,
@@ -48,7 +48,7 @@ class RemoteJobs:
         message = str(told["message"])
         if told.get("full"):
             return HostFullError(self.name, message)
-        kind = _KNOWN.get(str(told["type"]))
+        kind = KNOWN.get(str(told["type"]))
         if kind is not None:
             return kind(f"host {self.name}: {message}")
         return HostAnswerError(self.name, f"{message} ({told['type']}, exit code {ExitCode(told['code']).value})")

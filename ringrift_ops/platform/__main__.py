@@ -36,8 +36,9 @@ def _own(verb: str, rest: list[str]) -> int:
         from ringrift_ops.platform.environment import Ports
         from ringrift_ops.platform.keeper import Keeper
 
-        profile, web, execution, slots = rest
-        Keeper(Home.find(), Ports(int(web), int(execution)), json.loads(slots), profile).keep()
+        profile, web, execution, edge, slots = rest
+        ports = Ports(int(web), int(execution), int(edge) or None)
+        Keeper(Home.find(), ports, json.loads(slots), profile).keep()
     elif verb == "prepare":
         component.prepare(json.loads(rest[0]))
     elif verb == "component":

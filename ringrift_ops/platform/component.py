@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+DOOR_VARIABLE = "RINGRIFT_EDGE_DOOR"
+"""Set in the process whose only visitors are hosts of role edge: it answers nothing else."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +16,8 @@ class Component:
 
     name: str
     arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables of its own; no secrets."""
 
 
 POOLS = {
@@ -25,13 +31,15 @@ POOLS = {
 DEAD_JOBS = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob"}
 
 
-def components(web_port: int, execution_port: int) -> tuple[Component, ...]:
+def components(web_port: int, execution_port: int, door: Component | None = None) -> tuple[Component, ...]:
     """Return what the keeper starts.
 
     The API that tasks talk to is a process apart from the one people talk to: in one process a
-    statement that waits for SQLite's lock can block the very request that holds it.
+    statement that waits for SQLite's lock can block the very request that holds it. ``door``: the one that hosts of
+    role edge talk to, when there are any.
     """
     return (
+        *(() if door is None else (door,)),
         Component("execution-api", ("api-server", "--apps", "execution", "--port", str(execution_port))),
         Component("api-server", ("api-server", "--apps", "core", "--port", str(web_port))),
         Component("scheduler", ("scheduler", "--skip-serve-logs")),
@@ -57,6 +65,7 @@ def prepare(slots: dict[str, int]) -> None:
         initdb()
     else:
         check_and_run_migrations()  # type: ignore[no-untyped-call]  # Airflow's own
+    _prepare_edge()
     with create_session() as session:
         for name, count in slots.items():
             # A deferred training holds its slot: the work goes on although no worker waits for it.
@@ -65,6 +74,35 @@ def prepare(slots: dict[str, int]) -> None:
             )
         # The stored tick may be hours old and the scheduler starts it unasked; the timetable gives a new one.
         session.execute(update(DagModel).values(next_dagrun=None, next_dagrun_create_after=None))
+
+
+def edge_door(port: int, token_file: Path) -> Component:
+    """Return the API server that hosts of role edge talk to: a process of its own, because its secret is another.
+
+    Whoever has that secret can be an Edge worker; the sessions of people and the tokens of tasks are signed with the
+    platform's own, which no host ever sees.
+    """
+    read = f"{sys.executable} -c \"print(open({str(token_file)!r}).read().strip(), end='')\""
+    return Component(
+        "edge-api",
+        ("api-server", "--apps", "core", "--port", str(port)),
+        (("AIRFLOW__API_AUTH__JWT_SECRET_CMD", read), (DOOR_VARIABLE, "1")),
+    )
+
+
+def _prepare_edge() -> None:
+    """Make or migrate the Edge provider's tables, where it is used."""
+    from airflow.configuration import conf
+
+    if not conf.getboolean("edge", "api_enabled", fallback=False):
+        return
+    from airflow.providers.edge3.models.db import EdgeDBManager
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        manager = EdgeDBManager(session)  # type: ignore[no-untyped-call]  # the provider's own
+        if not manager.check_migration():  # type: ignore[no-untyped-call]
+            manager.initdb()
 
 
 def run(name: str, arguments: list[str]) -> None:

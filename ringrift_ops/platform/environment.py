@@ -13,7 +13,7 @@ import shlex
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,19 @@ from ringrift_ops.home import Home, project_folder
 from ringrift_ops.store import atomic_write
 
 USER = "admin"
-WEB_PORT, EXECUTION_PORT = 8080, 8081
+WEB_PORT, EXECUTION_PORT, EDGE_PORT = 8080, 8081, 8082
 PORTS_TRIED = 100
 PORT_VARIABLE = "RINGRIFT_PORT"
+EDGE_PORT_VARIABLE = "RINGRIFT_EDGE_PORT"
 LOOPBACK = "127.0.0.1"
 KEPT = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 """Airflow variables of the caller that carry connections and values, not another installation's settings."""
+
+
+EDGE_EXECUTOR = "airflow.providers.edge3.executors.EdgeExecutor"
+EDGE_API = "/edge_worker/v1/rpcapi"
+EDGE_OPTIONS: dict[str, object] = {"heartbeat_interval": 5, "job_poll_interval": 1}
+"""Seconds, on leader and worker alike; a worker not heard of for five intervals may be started again elsewhere."""
 
 
 class BusyPortError(InfrastructureError):
@@ -69,6 +76,11 @@ class Installation:
     @property
     def secrets(self) -> Path:
         return self.home.airflow / "secrets.json"
+
+    @property
+    def edge_token(self) -> Path:
+        """The secret that makes an Edge worker one: made once, copied to the hosts by a person, renewed by removing."""
+        return self.home.airflow / "edge_token"
 
     @property
     def passwords(self) -> Path:
@@ -138,12 +150,19 @@ def passwords_of(installation: Installation) -> dict[str, str]:
     return kept
 
 
+def make_edge_token(installation: Installation) -> None:
+    """Make the cluster's secret unless there is one."""
+    if not installation.edge_token.exists():
+        atomic_write(installation.edge_token, secrets.token_urlsafe(64).encode() + b"\n", mode=0o600)
+
+
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of the web interface (UI and REST) and of the API that tasks talk to."""
+    """Loopback ports of the web interface (UI and REST), of the API that tasks talk to, of the door for Edge hosts."""
 
     web: int
     execution: int
+    edge: int | None = None
 
     @property
     def url(self) -> str:
@@ -153,26 +172,36 @@ class Ports:
     def execution_url(self) -> str:
         return f"http://localhost:{self.execution}/execution/"
 
-    @classmethod
-    def find(cls, environ: Mapping[str, str]) -> Ports:
-        """Return two free ports: the usual ones, else the next free above them.
+    @property
+    def edge_url(self) -> str | None:
+        return None if self.edge is None else f"http://localhost:{self.edge}"
 
-        A web port named by ``RINGRIFT_PORT`` is taken or refused, never moved.
-        Raises :class:`BusyPortError`, :class:`BadPortError`.
+    @classmethod
+    def find(cls, environ: Mapping[str, str], *, edge: bool = False) -> Ports:
+        """Return free ports, a third one with ``edge``: the usual ones, else the next free above them.
+
+        A web port named by ``RINGRIFT_PORT``, an Edge port named by ``RINGRIFT_EDGE_PORT``, is taken or refused,
+        never moved. Raises :class:`BusyPortError`, :class:`BadPortError`.
         """
-        named = environ.get(PORT_VARIABLE, "").strip()
-        if named:
-            if not named.isdigit() or not 0 < int(named) < 65536:
-                raise BadPortError(f"{PORT_VARIABLE}={named!r} is not a port: give a number from 1 to 65535")
-            web = int(named)
-            if not is_free(web):
-                raise BusyPortError(
-                    f"port {web} ({PORT_VARIABLE}) is taken by another process: choose another one, "
-                    f"or leave {PORT_VARIABLE} away to take the next free port"
-                )
-        else:
-            web = _next_free(WEB_PORT)
-        return cls(web, _next_free(EXECUTION_PORT, leave_out=web))
+        web = _named(environ, PORT_VARIABLE) or _next_free(WEB_PORT)
+        execution = _next_free(EXECUTION_PORT, leave_out=(web,))
+        if not edge:
+            return cls(web, execution)
+        return cls(web, execution, _named(environ, EDGE_PORT_VARIABLE) or _next_free(EDGE_PORT, (web, execution)))
+
+
+def _named(environ: Mapping[str, str], variable: str) -> int | None:
+    named = environ.get(variable, "").strip()
+    if not named:
+        return None
+    if not named.isdigit() or not 0 < int(named) < 65536:
+        raise BadPortError(f"{variable}={named!r} is not a port: give a number from 1 to 65535")
+    if not is_free(int(named)):
+        raise BusyPortError(
+            f"port {named} ({variable}) is taken by another process: choose another one, "
+            f"or leave {variable} away to take the next free port"
+        )
+    return int(named)
 
 
 _CLAIMED: dict[int, int] = {}
@@ -211,9 +240,9 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _next_free(first: int, leave_out: int = 0) -> int:
+def _next_free(first: int, leave_out: Sequence[int] = ()) -> int:
     for port in range(first, first + PORTS_TRIED):
-        if port != leave_out and is_free(port) and claim(port):
+        if port not in leave_out and is_free(port) and claim(port):
             return port
     raise BusyPortError(f"none of the ports {first} to {first + PORTS_TRIED - 1} is free: stop what listens there")
 
@@ -235,7 +264,13 @@ def write_config(installation: Installation, ports: Ports, workers: int) -> None
     ``workers``: tasks that run at the same time.
     """
     parser = configparser.ConfigParser(interpolation=None)
-    for section, options in _options(installation, Secrets.of(installation), ports, workers).items():
+    chosen = _options(installation, Secrets.of(installation), ports, workers)
+    if ports.edge is not None:
+        make_edge_token(installation)
+        chosen["core"]["executor"] = f"LocalExecutor,{EDGE_EXECUTOR}"
+        chosen["database"]["external_db_managers"] = "airflow.providers.edge3.models.db.EdgeDBManager"
+        chosen["edge"] = EDGE_OPTIONS | {"api_enabled": True, "api_url": f"{ports.edge_url}{EDGE_API}"}
+    for section, options in chosen.items():
         # Airflow interpolates: a percent sign in a path has to be doubled.
         parser[section] = {name: str(value).replace("%", "%%") for name, value in options.items()}
     if installation.own_config.exists():

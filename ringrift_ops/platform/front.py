@@ -94,7 +94,7 @@ class Front:
         self.home.ensure()
         Lock(self.installation).release()
         self._say_foreign()
-        ports = Ports.find(os.environ)
+        ports = Ports.find(os.environ, edge=bool(Inventory.load(self.home).reached_by(ssh=False)))
         write_config(self.installation, ports, workers=worker_count())
         write_env(self.home)
         processes.adopt_orphans()
@@ -163,7 +163,7 @@ class Front:
         os.set_blocking(self._keeper.stdout.fileno(), False)
 
     def _arguments(self, ports: Ports) -> list[str]:
-        return [self.profile, str(ports.web), str(ports.execution), json.dumps(self.slots())]
+        return [self.profile, str(ports.web), str(ports.execution), str(ports.edge or 0), json.dumps(self.slots())]
 
     def _wait_until_ready(self, ports: Ports) -> Api:
         api = Api(ports.web, USER, Secrets.of(self.installation).password, self.check)

@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
@@ -24,7 +25,7 @@ from typing import IO
 from ringrift_ops.errors import InfrastructureError, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.platform import processes
-from ringrift_ops.platform.component import Component, components
+from ringrift_ops.platform.component import Component, components, edge_door
 from ringrift_ops.platform.environment import LOOPBACK, Installation, Ports, component_environment
 from ringrift_ops.platform.processes import Identity
 from ringrift_ops.settings import PROFILE_VARIABLE
@@ -107,7 +108,8 @@ class Keeper:
         self.ports = ports
         self.slots = slots
         self.profile = profile
-        self.running = [_Running(one) for one in components(ports.web, ports.execution)]
+        door = None if ports.edge is None else edge_door(ports.edge, self.installation.edge_token)
+        self.running = [_Running(one) for one in components(ports.web, ports.execution, door)]
         self._environment = component_environment(os.environ, home) | {PROFILE_VARIABLE: profile}
         self._stop = False
 
@@ -196,7 +198,7 @@ class Keeper:
 
     def _start(self, one: _Running) -> None:
         name = one.component.name
-        one.process = self._spawn(name, ["component", name, *one.component.arguments])
+        one.process = self._spawn(name, ["component", name, *one.component.arguments], one.component.environment)
         one.restart_at = None
         if name == "execution-api":
             threading.Thread(target=self._warm, daemon=True).start()
@@ -214,7 +216,7 @@ class Keeper:
         one.restart_at = now + wait
         say(f"{name} {how}; starting it again in {wait:g} s (log: {log})")
 
-    def _spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, arguments: list[str], more: Sequence[tuple[str, str]] = ()) -> subprocess.Popen[bytes]:
         log = self.installation.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size:
@@ -222,7 +224,7 @@ class Keeper:
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "ringrift_ops.platform", *arguments],
-                env=self._environment,
+                env=self._environment | dict(more),
                 cwd=self.installation.home.airflow,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -247,6 +249,7 @@ class Keeper:
             "front": os.getppid(),
             "url": self.ports.url,
             "execution_url": self.ports.execution_url,
+            "edge_url": self.ports.edge_url,
             "profile": self.profile,
             "components": pids,
             "sessions": sorted(pids.values()),

@@ -18,11 +18,13 @@ from ringrift_ops.settings.strict_yaml import YamlError, YamlFile
 from ringrift_ops.settings.tables import HOSTS
 
 Capability = Literal["gpu", "large_memory"]
-Role = Literal["selfplay", "training", "mixed"]
+Kind = Literal["selfplay", "training"]
+Role = Literal["selfplay", "training", "mixed", "edge"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _ADDRESS = re.compile(r"[A-Za-z0-9:_.%-]+")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+_OF_SSH = ("ssh_host", "ssh_port", "ssh_user", "key_file", "host_key", "work_dir", "python")
 _HOST_KEY = re.compile(r"(ssh|ecdsa|sk-ssh)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
 
 
@@ -73,8 +75,13 @@ class Host(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(exclude=True)
-    ssh_host: Annotated[str, AfterValidator(_address)] = Field(description="name, address or alias of ~/.ssh/config")
-    role: Role
+    ssh_host: Annotated[str, AfterValidator(_address)] = Field(
+        default="", description="name, address or alias of ~/.ssh/config; needed unless the role is edge"
+    )
+    role: Role = Field(description="edge: reached by nobody; it fetches its work itself, over HTTP (docs/edge.md)")
+    work: Literal["selfplay", "training", "mixed"] | None = Field(
+        default=None, description="of a host of role edge; None = mixed"
+    )
     capabilities: tuple[Capability, ...] = ()
     max_parallel_jobs: int = Field(ge=1, le=HOSTS.most_parallel_jobs)
     ssh_port: int | None = Field(default=None, ge=1, le=65_535)
@@ -93,6 +100,11 @@ class Host(BaseModel):
     gpu: Gpu | None = None
 
     @property
+    def is_edge(self) -> bool:
+        """Whether it fetches its work itself: no connection is ever made to it."""
+        return self.role == "edge"
+
+    @property
     def interpreter(self) -> str:
         """The Python that runs this package there."""
         return self.python or f"{self.work_dir}/venv/bin/python"
@@ -102,9 +114,9 @@ class Host(BaseModel):
         """What the host can do: its capabilities, and ``gpu`` when it names one."""
         return frozenset(self.capabilities) | ({"gpu"} if self.gpu is not None else set())
 
-    def plays(self, role: Literal["selfplay", "training"]) -> bool:
+    def plays(self, role: Kind) -> bool:
         """Whether the host takes work of that kind."""
-        return self.role in (role, "mixed")
+        return ((self.work or "mixed") if self.is_edge else self.role) in (role, "mixed")
 
 
 class Inventory(BaseModel):
@@ -148,7 +160,11 @@ class Inventory(BaseModel):
             )
         return self.hosts[name]
 
-    def slots(self, role: Literal["selfplay", "training"]) -> int:
+    def reached_by(self, *, ssh: bool) -> list[str]:
+        """Return the names of the hosts that SSH reaches, or of those of role edge."""
+        return [name for name, host in self.hosts.items() if host.is_edge != ssh]
+
+    def slots(self, role: Kind) -> int:
         """Return how many jobs of a role may run at the same time on all hosts."""
         return sum(host.max_parallel_jobs for host in self.hosts.values() if host.plays(role))
 
@@ -163,12 +179,26 @@ def _host(opened: YamlFile, name: object, row: object) -> Host:
     valid = [key for key in Host.model_fields if key != "name"]
     if "name" in row:
         raise opened.fail(("hosts", name, "name"), f"unknown key 'name'; {nearest('name', valid)}")
+    _refuse_misfits(opened, name, row)
     return opened.validate(Host, row | {"name": name}, ("hosts", name), valid)
+
+
+def _refuse_misfits(opened: YamlFile, name: str, row: dict[object, object]) -> None:
+    """Keys that the host's role has no use for, or cannot do without."""
+    edge = row.get("role") == "edge"
+    for key in _OF_SSH if edge else ("work",):
+        if row.get(key) is not None:
+            why = "role edge is never connected to: leave it out" if edge else "goes with role edge only; set `role`"
+            raise opened.fail(("hosts", name, key), f"{key} under hosts.{name}: {why}")
+    if not edge and "ssh_host" not in row:
+        raise opened.fail(("hosts", name), f"ssh_host under hosts.{name}: Field required, unless the role is edge")
 
 
 def _refuse_twins(opened: YamlFile, hosts: dict[str, Host]) -> None:
     seen: dict[tuple[object, ...], str] = {}
     for name, host in hosts.items():
+        if host.is_edge:
+            continue
         place = (host.ssh_host, host.ssh_port, host.ssh_user, host.work_dir)
         if place in seen:
             raise opened.fail(

@@ -178,7 +178,7 @@ def _missing(hosting: Hosting, config: str) -> dict[str, str | None]:
         found = hosting.remote(host).answer("file", within=HOSTS.health_seconds, path=link)
         return {"sha": None if found is None else str(found["sha"])}
 
-    reports = on_all(list(hosting.inventory.hosts), look)
+    reports = on_all(hosting.inventory.reached_by(ssh=True), look)
     nodes = {one.host: one.error or (None if one.facts["sha"] == sha else _why(one.facts["sha"])) for one in reports}
     for folder in Settings.load(hosting.home).destinations:
         here = Path(folder) / Path(link).name

@@ -14,7 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import AwayHostError, UnreachableHostError
 from ringrift_ops.hosts.files import SourceChangedError, pull, push
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, JobState, JobStatus, Transport
@@ -25,10 +27,10 @@ from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import HERE, Ledger, Slot, generation_lease
 from ringrift_ops.settings import HOSTS, Host, Inventory
 from ringrift_ops.settings.load import PREFIX
-from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, outputs_of, slots_for, work_of
+from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, may_make, outputs_of, slots_for, work_of
 from ringrift_ops.stages.recording import replay
 from ringrift_ops.stages.specs import Frozen, SelfplaySpec, Stage, StageSpec
-from ringrift_ops.store import sha256_file
+from ringrift_ops.store import copy_verified, sha256_file
 
 T = TypeVar("T")
 
@@ -38,6 +40,26 @@ _SHARED = ("configs", "profiles", "gauntlet_games")
 
 _POLICY = ("PROMOTION_", "GAUNTLET_GAMES")
 """Environment variables of policy that a stage reads; they go with the job, so that every host judges alike."""
+
+
+class EdgeHostError(UsageError):
+    """A host of role edge was to be connected to."""
+
+
+class ForeignResultError(UsageError):
+    """A host of role edge says that it made a file where its job makes none."""
+
+
+def shared_settings(home: Home) -> str:
+    """Return the rows in force as YAML, so that every host judges alike; nothing else of the file.
+
+    The file may hold a password.
+    """
+    import yaml
+
+    mine = home.settings_file
+    read = yaml.safe_load(mine.read_text(encoding="utf-8")) if mine.exists() else None
+    return str(yaml.safe_dump({name: value for name, value in (read or {}).items() if name in _SHARED}))
 
 
 def _unseen(job_id: str, state: JobState, reason: str) -> JobStatus:
@@ -70,11 +92,23 @@ class Hosting:
 
     def jobs(self, host: str | None) -> Transport:
         """Return the jobs of a host, of this machine for None. Raises ``UnknownHostError``, ``UntrustedHostError``."""
-        return LocalJobs(self.home.jobs) if host is None else self.remote(host)
+        if host is None:
+            return LocalJobs(self.home.jobs)
+        return self.edge(host) or self.remote(host)
+
+    def edge(self, host: str | None) -> EdgeJobs | None:
+        """Return the jobs of a host of role edge, None for every other."""
+        if host is None or not self.inventory.host(host).is_edge:
+            return None
+        return EdgeJobs(Mirror(self.home, host))
 
     def remote(self, host: str) -> RemoteJobs:
-        """Return the jobs of a host over this process's one link to it."""
+        """Return the jobs of a host over this process's one link to it. Raises :class:`EdgeHostError`."""
         row = self.inventory.host(host)
+        if row.is_edge:
+            raise EdgeHostError(
+                f"host {host}: its role is edge, so nothing connects to it; it fetches its work itself (docs/edge.md)"
+            )
         return RemoteJobs(link_to(row, trusted_key(self.home, row)))
 
     def host(self, name: str) -> Host:
@@ -88,7 +122,12 @@ class Hosting:
         if now - self._seen.get(host, -HOSTS.answer_seconds) >= HOSTS.answer_seconds:
             self._seen[host] = now
             self._missed.pop(host, None)
-            self.ledger.host_seen(host, str(self.remote(host).link.greeting()["boot_id"]))
+            self.ledger.host_seen(host, self._boot_id(host))
+
+    def _boot_id(self, host: str) -> str:
+        edge = self.edge(host)
+        known = self.remote(host).link.greeting() if edge is None else edge.mirror.node() or {"boot_id": ""}
+        return str(known["boot_id"])
 
     def lost(self, error: UnreachableHostError) -> bool:
         """Note that a host has not answered, and return whether it is lost: away for ``HOSTS.lost_seconds``."""
@@ -142,6 +181,11 @@ class Hosting:
 
     def bring(self, host: str, spec: StageSpec) -> None:
         """Bring what the stage reads to its host, with the settings in force and the last checkpoint there is here."""
+        edge = self.edge(host)
+        if edge is not None:  # it fetches them; here is only made sure that it can
+            edge.check_there()
+            inputs_of(self.home, spec)
+            return
         remote = self.remote(host)
         remote.check_version()
         for one in inputs_of(self.home, spec):
@@ -152,15 +196,9 @@ class Hosting:
             self._bring_checkpoints(remote, folder)
 
     def _bring_settings(self, remote: RemoteJobs) -> None:
-        """The rows in force, so that every host judges alike; nothing else of the file, which may hold a password."""
-        import yaml
-
-        mine = self.home.settings_file
-        read = yaml.safe_load(mine.read_text(encoding="utf-8")) if mine.exists() else None
-        rows = {name: value for name, value in (read or {}).items() if name in _SHARED}
         with tempfile.TemporaryDirectory(prefix="ringrift-settings-") as folder:
             copy = Path(folder) / "settings.yaml"
-            copy.write_text(yaml.safe_dump(rows), encoding="utf-8")
+            copy.write_text(shared_settings(self.home), encoding="utf-8")
             push(remote, copy, _SETTINGS, sha256_file(copy))
 
     def _bring_checkpoints(self, remote: RemoteJobs, folder: str) -> None:
@@ -178,6 +216,8 @@ class Hosting:
         policy = {
             name: value for name, value in os.environ.items() if name.startswith(tuple(PREFIX + p for p in _POLICY))
         }
+        if self.edge(host) is not None:  # its own Edge task knows where it is
+            return policy
         return policy | {
             "RINGRIFT_HOME": str(self.remote(host).link.greeting()["home"]),
             EFFECTS_VARIABLE: "effects.jsonl",
@@ -185,12 +225,14 @@ class Hosting:
 
     def python(self, host: str | None) -> str:
         """Return the interpreter of a job, an absolute path where it runs."""
-        return sys.executable if host is None else str(self.remote(host).link.greeting()["executable"])
+        if host is None or self.edge(host) is not None:  # an Edge task takes its own
+            return sys.executable
+        return str(self.remote(host).link.greeting()["executable"])
 
     def keep_checkpoint(self, host: str, spec: StageSpec) -> None:
         """Copy a running training's checkpoints here, for the day its host does not come back."""
         folder = checkpoints_of(self.home, spec)
-        if folder is None:
+        if folder is None or self.edge(host) is not None:  # an Edge task brings them itself
             return
         remote = self.remote(host)
         for one in remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
@@ -211,7 +253,11 @@ class Hosting:
             here = self.home.logs / f"{stage.value}_{host}_{begun:%Y%m%dT%H%M%SZ}.log"
             if here.exists() and f" of {status.job_id}" not in _first_line(here):
                 here = here.with_name(f"{here.stem}_{status.job_id}.log")
-            pull(self.remote(host), f"jobs/{status.job_id}/log.txt", here)
+            edge = self.edge(host)
+            if edge is None:
+                pull(self.remote(host), f"jobs/{status.job_id}/log.txt", here)
+            elif (source := edge.mirror.job(status.job_id) / "log.txt").is_file():
+                shutil.copyfile(source, here)
 
     def keep_rate(self, host: str | None, spec: StageSpec, status: JobStatus) -> None:
         """Keep how fast a host plays, as the last heartbeat of a job there has it."""
@@ -227,16 +273,29 @@ class Hosting:
         """
         if host is None:
             return
-        remote = self.remote(host)
         if spec.generation is not None:
             self.ledger.check_token(generation_lease(spec.config), token)
+        edge = self.edge(host)
         for path, sha in outputs_of(result):
-            pull(remote, path, self.home.resolve(path), sha=sha)
-        for effect in remote.effects(job_id):
+            if edge is None:
+                pull(self.remote(host), path, self.home.resolve(path), sha=sha)
+            else:
+                self._place(edge, job_id, path, sha, spec)
+        for effect in self.jobs(host).effects(job_id):
             replay(self.home, effect, token)
         folder = checkpoints_of(self.home, spec)
         if folder is not None:
             shutil.rmtree(self.home.resolve(folder), ignore_errors=True)
+
+    def _place(self, edge: EdgeJobs, job_id: str, path: str, sha: str | None, spec: StageSpec) -> None:
+        """Give a file that an Edge host has sent its place; raises :class:`ForeignResultError`."""
+        sent = edge.files(job_id).get(path)
+        if sent is None or sha not in (None, sent) or not may_make(self.home, spec, path, sent):
+            raise ForeignResultError(f"host {edge.name}: {job_id} cannot have made {path!r} with sha256 {sha or sent}")
+        here = self.home.resolve(path)
+        if not (here.is_file() and sha256_file(here) == sent):
+            copy_verified(edge.mirror.file(sent), here, sent)
+        edge.mirror.file(sent).unlink(missing_ok=True)
 
     def slots(self, stage: Stage, spec: StageSpec) -> list[Slot]:
         """Return the hosts that may do a stage, with what it takes there as last measured; empty: this machine."""

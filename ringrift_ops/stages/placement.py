@@ -138,6 +138,21 @@ def outputs_of(result: Frozen) -> list[tuple[str, Sha256 | None]]:
     return []
 
 
+def batch_path(home: Home, spec: SelfplaySpec) -> Path:
+    """Where the batch goes: ``spec.output``, else a name under the home's games that no other shard has."""
+    if spec.output is not None:
+        return home.resolve(spec.output)
+    run = f"g{spec.generation}" if spec.generation is not None else f"seed{spec.seed}"
+    return home.games / f"selfplay_{spec.config}_{run}_s{spec.shard}.db"
+
+
+def may_make(home: Home, spec: StageSpec, path: str, sha: Sha256) -> bool:
+    """Return whether a stage may leave content ``sha`` at ``path``: its own batch's place, else only the store's."""
+    if isinstance(spec, SelfplaySpec):
+        return path == home.relative(batch_path(home, spec))
+    return Path(path).suffix != "" and path == home.relative(Store(home).path(sha, Path(path).suffix))
+
+
 def checkpoints_of(home: Home, spec: StageSpec) -> str | None:
     """Return the folder of a training's checkpoints, below the home; None for other stages."""
     return home.relative(checkpoint_folder(home, spec)) if isinstance(spec, TrainSpec) else None

@@ -34,8 +34,8 @@ from ringrift_ops.stages.specs import (
 
 
 def host_destinations(home: Home) -> list[str]:
-    """Return the hosts of the inventory as destinations."""
-    return [HOST_DESTINATION + name for name in Inventory.load(home).hosts]
+    """Return the hosts that can be connected to as destinations; those of role edge fetch a net with the job."""
+    return [HOST_DESTINATION + name for name in Inventory.load(home).reached_by(ssh=True)]
 
 
 class NothingToWorkOnError(NoDataError):
@@ -44,12 +44,16 @@ class NothingToWorkOnError(NoDataError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What one generation does. ``candidate``: the net to judge when it was trained elsewhere."""
+    """What one generation does. ``candidate``: the net to judge when it was trained elsewhere.
+
+    ``most_games``: how many it plays, unless the profile says it.
+    """
 
     ledger: Ledger
     settings: Settings
     generation: Generation
     candidate: Sha256 | None = None
+    most_games: int | None = None
 
     @property
     def config(self) -> ConfigRow:
@@ -71,9 +75,11 @@ class Plan:
 
     @property
     def games(self) -> int:
-        """The games of this generation's self-play: the profile's, moved by the curriculum once there is a net."""
+        """The games of this generation's self-play: as many as were asked for, else the profile's, moved by the
+        curriculum once there is a net.
+        """
         parent = self.generation.parent
-        games = self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=parent)
+        games = self.most_games or self.order(Stage.SELFPLAY, NO_TOKEN).games(parent=parent)
         return games if parent is None else weighted(games, weight_of(self.ledger, self.generation))
 
     def spec(self, stage: Stage, token: int, shard: int = 0) -> StageSpec:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from ringrift_ops.rules.game import Game, game
 from ringrift_ops.rules.layout import CODES_VERSION
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
+from ringrift_ops.stages.placement import batch_path
 from ringrift_ops.stages.recording import record_games
 from ringrift_ops.stages.specs import SelfplayResult, SelfplaySpec, Stage
 from ringrift_ops.store import Store
@@ -39,14 +39,6 @@ BEAT_SECONDS = 0.5
 
 class RepeatedGamesError(GateError):
     """Too many games of a generation's batch are the same game over again (F11)."""
-
-
-def batch_path(home: Home, spec: SelfplaySpec) -> Path:
-    """Where the batch goes: ``spec.output``, else a name under the home's games that no other shard has."""
-    if spec.output is not None:
-        return home.resolve(spec.output)
-    run = f"g{spec.generation}" if spec.generation is not None else f"seed{spec.seed}"
-    return home.games / f"selfplay_{spec.config}_{run}_s{spec.shard}.db"
 
 
 def player_of(home: Home, spec: SelfplaySpec) -> Player:

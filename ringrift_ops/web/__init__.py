@@ -1,1 +1,1 @@
-"""The HTTP door, mounted by the plugin at ``/ringrift`` of Airflow's API server: routes that call ``operations/``."""
+"""What is served over HTTP: our door below `/ringrift` of Airflow's API server, and the exchange with Edge hosts."""

@@ -63,7 +63,7 @@ def test_without_the_file_there_are_no_hosts(place: Home) -> None:
 @pytest.mark.parametrize(
     ("change", "line", "message"),
     [
-        ("role: mixd", 4, "'selfplay', 'training' or 'mixed'"),
+        ("role: mixd", 4, "'selfplay', 'training', 'mixed' or 'edge'"),
         ("rolle: mixed", 4, "did you mean role"),
         ("role: mixed\n    max_parallel_jobs: 0", 5, "greater than or equal to 1"),
         ("role: mixed\n    max_parallel_jobs: many", 5, "valid integer"),
