@@ -18,6 +18,7 @@ from ringrift_ops.cli import (
     incidents,
     jobs,
     ledger,
+    logs,
     model,
     parity,
     pipeline,
@@ -63,6 +64,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster,
-    stages, verified,
+    stages, verified, logs,
 ):  # fmt: skip
     _module.add_to(app)

@@ -51,9 +51,11 @@ from ringrift_ops.settings.watching import (
     FRESHNESS,
     INCIDENTS,
     LEVELS,
+    TRIALS,
     AlertRules,
     CurriculumRules,
     IncidentRules,
+    TrialRules,
 )
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "PROFILE_VARIABLE",
     "RETENTION",
     "STAGE_ALIASES",
+    "TRIALS",
     "AlertRules",
     "Checks",
     "ConfigRow",
@@ -95,6 +98,7 @@ __all__ = [
     "RetentionRules",
     "Settings",
     "SettingsFileError",
+    "TrialRules",
     "UnknownConfigError",
     "UnknownHostError",
     "UnknownOpponentError",

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from ringrift_ops.errors import RingRiftError
 from ringrift_ops.hosts.errors import UnreachableHostError
+from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.files import pull
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.remote import RemoteJobs
@@ -75,6 +76,13 @@ def health(hosting: Hosting, names: list[str]) -> list[HostReport]:
         }
 
     return on_all(names, look)
+
+
+def here(hosting: Hosting) -> HostReport:
+    """Return the same facts of this machine (R37)."""
+    found = facts(hosting.home)
+    mine = {"clock_offset": 0.0, "same_version": True, "version": found["versions"]["package"]}
+    return HostReport(host="this machine", error=None, facts=found | mine)
 
 
 def sync(hosting: Hosting, names: list[str]) -> list[HostReport]:
