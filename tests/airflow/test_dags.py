@@ -106,6 +106,15 @@ def test_a_gates_no_wrong_usage_and_missing_data_are_final_and_infrastructure_is
         assert policy.evaluate(error, 1, 3).action is action
 
 
+def test_R59_the_priority_of_every_task_survives_being_stored_and_is_the_curriculums(dags: dict[str, DAG]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from ringrift_ops.airflow.priority import CurriculumPriority
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dags["hex8_2p"]))
+    assert {type(task.weight_rule) for task in stored.tasks} == {CurriculumPriority}
+
+
 def test_the_assets_of_a_config_are_renewed_by_its_stages(dags: dict[str, DAG]) -> None:
     dag = dags["square8_4p"]
     outlets = {task.task_id: [one.name for one in task.outlets] for task in dag.tasks if task.outlets}
