@@ -6,21 +6,29 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringrift_ops.ledger import Breaker, Evaluation, Ledger
+from ringrift_ops.home import Home
+from ringrift_ops.ledger import Breaker, Evaluation, Incident, IncidentNote, Ledger
 from ringrift_ops.ledger import Wait as Waiter
+from ringrift_ops.operations import incidents
+from ringrift_ops.operations.alerts import Alert
 from ringrift_ops.operations.breakers import breaker_status, reset
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Reset, start, trigger
 from ringrift_ops.operations.control import reset as reset_config
 from ringrift_ops.operations.health import Health, health
+from ringrift_ops.operations.holdings import HeldGames, databases_of
 from ringrift_ops.operations.locks import Lock, locks, release
+from ringrift_ops.operations.log_analysis import Analysis, analyze
+from ringrift_ops.operations.reviews import escalation, review, story
 from ringrift_ops.operations.status import cell_of, cell_shape, stage_status
 from ringrift_ops.operations.waiting import waiters_for
-from ringrift_ops.platform.facts import controls, look
+from ringrift_ops.platform.facts import airflow_facts, controls, look, watch
 from ringrift_ops.settings import CONFIGS, config_key, config_named
+from ringrift_ops.stages.curriculum import weights
 from ringrift_ops.store import sha256_file
 
 if TYPE_CHECKING:
@@ -199,3 +207,59 @@ class EvaluationDaemon:
 def get_evaluation_daemon() -> EvaluationDaemon:
     """Return the evaluations of this home."""
     return EvaluationDaemon()
+
+
+class GameDiscovery:
+    """Game databases under the runbooks' method names (R27). Holds no state but where to look."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+
+    def find_databases_for_config(self, board_type: str, num_players: int) -> list[HeldGames]:
+        """Return the databases that hold games of a config, by what is in them: .path, .game_count."""
+        return databases_of(Home.find(), config_key(board_type, num_players), self.folder)[0]
+
+
+def get_curriculum_weights() -> dict[str, float]:
+    """Return {config: weight} of the games of the next generations (R59)."""
+    return weights(Ledger.open().promotion_kinds())
+
+
+def get_incidents(unclosed: bool = True) -> list[Incident]:
+    """Return the incidents, newest first (R46)."""
+    return Ledger.open().incidents(unclosed=unclosed)
+
+
+def acknowledge_incident(incident: int) -> Incident:
+    """Take an incident on, which stops its clock; raises ``ClosedIncidentError`` (R46)."""
+    return incidents.acknowledge(watch(), By.here("", "python"), incident)
+
+
+def note_incident(incident: int, text: str) -> IncidentNote:
+    """Write down what was found or done about an incident."""
+    return incidents.note(watch(), By.here("", "python"), incident, text)
+
+
+def close_incident(incident: int, reason: str, cause: str | None = None) -> Incident:
+    """Close an incident with what was done and, when it is known, what it was; raises ``ClosedIncidentError``."""
+    return incidents.close(watch(), By.here(reason, "python"), incident, cause)
+
+
+def escalation_template(incident: int) -> str:
+    """Return the escalation template of an incident, filled (R46)."""
+    return escalation(story(Ledger.open(), incident))
+
+
+def post_incident_review(incident: int) -> str:
+    """Return the post-incident review page of an incident as Markdown (R46)."""
+    return review(story(Ledger.open(), incident))
+
+
+def get_alerts() -> list[Alert]:
+    """Return what fires now; changes nothing (R8, R34)."""
+    return incidents.firing_now(watch(), airflow_facts(Home.find()))
+
+
+def analyze_logs(since: datetime | None = None, until: datetime | None = None, level: str = "warning") -> Analysis:
+    """Return the counts of known patterns and the groups of unknown errors in the logs of a time (R38)."""
+    return analyze(Home.find(), since, until, level)

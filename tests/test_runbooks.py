@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import typer
 
+from ringrift_ops.settings import CONFIGS
+
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = PROJECT / "docs" / "runbooks"
 ROWS = [f"R{number}" for number in range(1, 81)]
@@ -58,6 +60,8 @@ def test_F16_every_command_on_a_page_exists_with_its_options(line: str) -> None:
     words = line.replace("[", "").replace("]", "").replace("...", "").split()[1:]
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
+    if words and words[0] in (*CONFIGS, "CONFIG") and hasattr(command, "of_config"):
+        command = command.commands[command.of_config]
     options = {name for one in command.params for name in [*one.opts, *getattr(one, "secondary_opts", [])]}
     if words and words[0].startswith("<"):
         return

@@ -20,7 +20,6 @@ from ringrift_ops.airflow.operators import (
     TrainTask,
     ValidateDatasets,
 )
-from ringrift_ops.airflow.priority import CurriculumPriority
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
 from ringrift_ops.settings import ALERTS, DATA, POOLS, ConfigRow, Settings
@@ -29,6 +28,9 @@ from ringrift_ops.stages.specs import Stage
 ALERTS_DAG = "alerts"
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
+
+CURRICULUM_PRIORITY = "ringrift_ops.airflow.priority.CurriculumPriority"
+"""By its name, under which the plugin registers it: Airflow 3.3.2 does not read an instance of a mapped task back."""
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 """Older than any backfill; a run starts by a recent tick of the timetable or by somebody's wish."""
@@ -58,7 +60,7 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
             "retry_policy": FINAL,
             "execution_timeout": timedelta(seconds=longest) + timedelta(minutes=10),
             "trigger_rule": "none_failed",
-            "weight_rule": CurriculumPriority(),
+            "weight_rule": CURRICULUM_PRIORITY,
         },
     ) as dag:
         lease = GenerationLease(config=key, task_id="lease")

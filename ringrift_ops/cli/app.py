@@ -19,6 +19,7 @@ from ringrift_ops.cli import (
     incidents,
     jobs,
     ledger,
+    logs,
     model,
     network,
     parity,
@@ -67,6 +68,6 @@ for _module in (platform, selfplay, parity, export, train, gauntlet, promote, di
     _module.add_to(app)
 for _module in (
     status, diagnose, incidents, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs,
-    cluster, receiving, worker, stages, verified, network,
+    cluster, receiving, worker, stages, verified, network, logs,
 ):  # fmt: skip
     _module.add_to(app)

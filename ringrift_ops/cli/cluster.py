@@ -148,22 +148,24 @@ def _chosen(host: str | None, *, edge: bool = False) -> tuple[Hosting, list[str]
 
 @app.command("health")
 def health(host: HostNames = None, as_json: o.AsJson = False) -> None:
-    """Ask every host how it is: versions, GPU, disk, running jobs, clock, last heartbeat. 4 when one is not well."""
+    """Ask every host and this machine how they are: CPU, memory, GPU, disk, jobs, clock. 4 when one is not well."""
     from ringrift_ops.stages import fleet
 
-    reports = fleet.health(*_chosen(host, edge=True))
+    hosting, names = _chosen(host, edge=True)
+    reports = fleet.health(hosting, names)
+    here = [fleet.here(hosting)] if host is None else []
     if as_json:
-        print_json({"hosts": reports})
+        print_json({"hosts": reports, "here": here})
     else:
-        columns = ("host", "state", "version", "gpu", "disk free", "jobs", "clock", "heartbeat")
-        print_table(columns, [_healthy(one) for one in reports])
+        columns = ("host", "state", "version", "cpu", "memory free", "gpu", "disk free", "jobs", "clock", "heartbeat")
+        print_table(columns, [_healthy(one) for one in [*here, *reports]])
         _complain(reports)
     _end(reports, ill=[one for one in reports if one.error is None and not one.facts["same_version"]])
 
 
 def _healthy(one: HostReport) -> list[object]:
     if one.error is not None:
-        return [one.host, one.cause, *[None] * 6]
+        return [one.host, one.cause, *[None] * 8]
     facts = one.facts
     cards = [
         card.get("error") or f"{card['name']} {card['memory_used']:g} of {card['memory_total']:g} MiB"
@@ -174,6 +176,8 @@ def _healthy(one: HostReport) -> list[object]:
         one.host,
         "up" if facts["same_version"] else "other version",
         facts["versions"]["code"],
+        f"load {facts['load']:.1f} on {facts['cores']}",
+        f"{(facts['memory_free'] or 0) / 1e9:.1f} of {(facts['memory_total'] or 0) / 1e9:.0f} GB",
         ", ".join(cards),
         f"{facts['disk_free'] / 1e9:.1f} of {facts['disk_total'] / 1e9:.0f} GB",
         len(facts["running"]),

@@ -23,17 +23,62 @@ class NoDatasetError(NoDataError):
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    group = typer.Typer(help="Datasets, looked through.", no_args_is_help=True)
+    group = typer.Typer(
+        cls=OfConfig, help="Games and datasets of a config: `ringrift data CONFIG`.", no_args_is_help=True
+    )
     group.callback()(_group)
     group.command("validate")(validate)
     group.command("list")(list_datasets)
     group.command("show")(show)
+    group.command("games")(games)
     app.add_typer(group, name="data")
     app.command("preflight")(preflight)
 
 
+class OfConfig(typer.core.TyperGroup):
+    """The group `data`: a config in the place of a verb means `games` of it (R27)."""
+
+    of_config = "games"
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        from ringrift_ops.settings import CONFIGS
+
+        return super().resolve_command(ctx, [self.of_config, *args] if args and args[0] in CONFIGS else args)
+
+
 def _group() -> None:
-    """Datasets, looked through."""
+    """Games and datasets of a config: `ringrift data CONFIG`."""
+
+
+def games(
+    config: Annotated[str, typer.Argument(help="Config key, e.g. hex8_2p.")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where to look for game databases; else the home's games.")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show every game database that holds games of a config, whatever its name, and its datasets."""
+    from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.holdings import holdings
+
+    found = holdings(Home.find(), Ledger.open(), config, folder)
+    if as_json:
+        print_json(found)
+        return
+    for one in found.databases:
+        print(f"{one.path}: {one.game_count} games, {one.passed} of them passed parity")
+    for path, why in found.unreadable.items():
+        print(f"{path}: not read: {why}")
+    print(f"{found.games} games in {len(found.databases)} databases; {found.rows:,} rows passed parity, "
+          f"{found.new_rows:,} of them no net was trained on")  # fmt: skip
+    print()
+    columns = ("dataset", "samples", "games", "made", "file")
+    print_table(
+        columns,
+        [(one.sha[:12], one.samples, one.games, one.made.isoformat(timespec="seconds"), one.path)
+         for one in found.datasets],
+    )  # fmt: skip
 
 
 def list_datasets(

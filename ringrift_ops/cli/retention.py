@@ -24,31 +24,38 @@ def add_to(app: typer.Typer) -> None:
 def plan(as_json: o.AsJson = False) -> None:
     """Show what may be removed and why, and what stays though it is old; changes nothing."""
     from ringrift_ops.operations.retention import retention_plan
+    from ringrift_ops.platform.database import AirflowTables
     from ringrift_ops.platform.facts import controls
 
     found = controls()
-    _show(retention_plan(found.home, found.ledger), as_json=as_json, done=False)
+    _show(retention_plan(found.home, found.ledger, tables=AirflowTables.of(found.home)), as_json=as_json, done=False)
 
 
 def apply(reason: Reason = "", as_json: o.AsJson = False) -> None:
     """Remove what the plan of this moment names."""
     from ringrift_ops.operations.by import By
     from ringrift_ops.operations.retention import apply as remove
+    from ringrift_ops.platform.database import AirflowTables
     from ringrift_ops.platform.facts import controls
 
     found = controls()
-    _show(remove(found.home, found.ledger, By.here(reason, "cli")), as_json=as_json, done=True)
+    tables = AirflowTables.of(found.home)
+    _show(remove(found.home, found.ledger, By.here(reason, "cli"), tables=tables), as_json=as_json, done=True)
 
 
 def _show(found: RetentionPlan, *, as_json: bool, done: bool) -> None:
     from ringrift_ops.cli.output import print_json, print_table
 
     if as_json:
-        print_json({"removals": found.removals, "kept": found.kept, "bytes": found.bytes, "done": done})
+        print_json({"removals": found.removals, "kept": found.kept, "bytes": found.bytes,
+                    "airflow_rows": found.rows, "airflow_rows_before": found.rows_before, "done": done})  # fmt: skip
         return
     rows = [(one.kind, f"{one.bytes / 1e6:.1f} MB", one.path, one.why) for one in found.removals]
     print_table(("what", "size", "where", "why"), rows)
     kept = [(kind, count, why) for kind, whys in found.kept.items() for why, count in whys.items()]
     print()
     print_table(("kept", "how many", "why"), kept)
+    if found.rows_before is not None:
+        tables = ", ".join(f"{table} {count}" for table, count in found.rows.items()) or "none"
+        print(f"\nrows of Airflow's database from before {found.rows_before:%Y-%m-%d}: {tables}")
     print(f"\n{len(rows)} things, {found.bytes / 1e6:.1f} MB, {'were removed' if done else 'may be removed'}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -35,6 +36,13 @@ def train(
     family: Annotated[str | None, typer.Option("--family", help="sparse or convolutional.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Link to the weights in the store.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Only try it: 1 epoch on 1 % of the games; leaves nothing behind.")
+    ] = False,
+    overfit: Annotated[
+        bool, typer.Option("--overfit-one-batch", help="Only try whether one batch can be learnt by heart.")
+    ] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Only say what would be trained, in numbers.")] = False,
     profile: o.Profile = None,
     seed: o.Seed = None,
     verbose: o.Verbose = False,
@@ -62,7 +70,36 @@ def train(
             device=device,
         )
 
+    if smoke or overfit or describe:
+        if smoke + overfit + describe > 1 or spec is not None or result is not None or heartbeat is not None:
+            raise o.OptionConflictError(
+                "--smoke, --overfit-one-batch and --describe are one each, without --spec, --result and --heartbeat"
+            )
+        _try(asked(), profile, "smoke" if smoke else "overfit" if overfit else "describe", as_json=as_json)
+        return
     run_stage(context, Stage.TRAIN, o.Doors(spec, result, heartbeat, as_json, verbose), asked)
+
+
+def _try(spec: TrainSpec, profile: str | None, what: str, *, as_json: bool) -> None:
+    from ringrift_ops.cli.output import print_fields, print_json
+    from ringrift_ops.cli.progress import shown
+    from ringrift_ops.home import Home
+    from ringrift_ops.operations import trials
+    from ringrift_ops.settings import Settings
+
+    home = Home.find()
+    row = Settings.load(home).profile(spec.config, profile)
+    found: Any
+    if what == "describe":
+        found = trials.describe(home, spec, row)
+    else:
+        with shown() as report:
+            trial: Callable[..., Any] = trials.smoke if what == "smoke" else trials.overfit_one_batch
+            found = vars(trial(home, spec, row, report))
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found)
 
 
 def spec_of(

@@ -12,14 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.folder import JobFolder
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.ledger import Artifact, GenerationState, Ledger
+from ringrift_ops.ledger import Artifact, Generation, GenerationState, Ledger
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.logs import FILES, write_logs
+from ringrift_ops.operations.notify import LOG as ALERTS_LOG
 from ringrift_ops.settings import CONFIGS, RETENTION
 from ringrift_ops.stages.specs import Sha256
 from ringrift_ops.store import sha256_file
@@ -45,11 +48,26 @@ class RetentionPlan:
 
     removals: list[Removal]
     kept: dict[str, dict[str, int]]
+    rows: dict[str, int] = field(default_factory=dict)
+    """{table of Airflow's database: rows} that may go: those from before ``rows_before``"""
+    rows_before: datetime | None = None
 
     @property
     def bytes(self) -> int:
         """How much the plan would free."""
         return sum(one.bytes for one in self.removals)
+
+
+class Tables(Protocol):
+    """Airflow's own database; ``platform.database.AirflowTables`` is it."""
+
+    def old(self, before: datetime) -> dict[str, int]:
+        """Return {table: rows} from before that moment, as ``airflow db clean --dry-run`` counts them."""
+        ...
+
+    def clean(self, before: datetime) -> dict[str, int]:
+        """Remove them, and return how many went."""
+        ...
 
 
 @dataclass
@@ -61,8 +79,11 @@ class _Tally:
         self.kept.setdefault(kind, Counter())[why] += 1
 
 
-def retention_plan(home: Home, ledger: Ledger, now: float | None = None) -> RetentionPlan:
-    """Return what may be removed; changes nothing. ``now``: seconds since the epoch."""
+def retention_plan(home: Home, ledger: Ledger, now: float | None = None, tables: Tables | None = None) -> RetentionPlan:
+    """Return what may be removed; changes nothing. ``now``: seconds since the epoch.
+
+    ``tables`` None: Airflow's database is left alone.
+    """
     tally, moment = _Tally(), time.time() if now is None else now
     unfinished = [
         one for state in (GenerationState.RUNNING, GenerationState.WAITING) for one in ledger.generations(state=state)
@@ -87,10 +108,24 @@ def retention_plan(home: Home, ledger: Ledger, now: float | None = None) -> Rete
     _checkpoints(home, running, tally)
     _jobs(home, running, moment, tally)
     _task_logs(home, moment, tally)
-    return RetentionPlan(tally.removals, {kind: dict(whys) for kind, whys in tally.kept.items()})
+    _other_logs(home, moment, tally)
+    before = _rows_before(unfinished, moment)
+    rows = {} if tables is None else tables.old(before)
+    return RetentionPlan(
+        tally.removals,
+        {kind: dict(whys) for kind, whys in tally.kept.items()},
+        {table: count for table, count in rows.items() if count},
+        None if tables is None else before,
+    )
 
 
-def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
+def _rows_before(unfinished: list[Generation], now: float) -> datetime:
+    """Return the moment before which rows of Airflow may go: also older than every run that is not over."""
+    begun = [one.created_at.timestamp() - _DAY for one in unfinished]
+    return datetime.fromtimestamp(min([now - RETENTION.airflow_days * _DAY, *begun]), UTC)
+
+
+def apply(home: Home, ledger: Ledger, by: By, tables: Tables | None = None) -> RetentionPlan:
     """Remove what the plan of this moment names, and return it. One at a time; every file is on record in the audit.
 
     Raises ``LeaseHeldError`` while another retention runs, ``MissingReasonError``.
@@ -98,7 +133,7 @@ def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
     by.needs_reason("removing files")
     lease = ledger.acquire_lease(LEASE, by.actor)
     try:
-        plan = retention_plan(home, ledger)
+        plan = retention_plan(home, ledger, tables=tables)
         for one in plan.removals:
             place = home.relative(one.path)
             by.audited(ledger, "remove", None, kind=one.kind, path=place, sha=one.sha, why=one.why)
@@ -106,6 +141,9 @@ def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
                 shutil.rmtree(one.path)
             else:
                 one.path.unlink(missing_ok=True)
+        if plan.rows and tables is not None and plan.rows_before is not None:
+            by.audited(ledger, "clean airflow", None, before=plan.rows_before.isoformat(), rows=plan.rows)
+            tables.clean(plan.rows_before)
     finally:
         ledger.release_lease(LEASE, lease.token)
     write_logs(home, ledger)
@@ -229,6 +267,22 @@ def _task_logs(home: Home, now: float, tally: _Tally) -> None:
             tally.removals.append(Removal("task log", path, path.stat().st_size, why))
         else:
             tally.keep("task log", f"younger than {RETENTION.log_days:g} days")
+
+
+def _other_logs(home: Home, now: float, tally: _Tally) -> None:
+    """Logs of hosts' jobs and of components that nobody writes any more; a log of events that has grown too long."""
+    events = {home.logs / name for name in (*FILES, ALERTS_LOG)}
+    found = [*home.logs.glob("*.log"), *(home.logs / "platform").glob("*.log*")] if home.logs.is_dir() else []
+    for path in sorted(found):
+        old = now - path.stat().st_mtime >= RETENTION.log_days * _DAY
+        if path in events and path.stat().st_size > RETENTION.log_bytes:
+            why = f"longer than {RETENTION.log_bytes / 1e6:g} MB; the ledger has its events, and it begins anew"
+            tally.removals.append(Removal("log", path, path.stat().st_size, why))
+        elif path not in events and old:
+            why = f"not written for {RETENTION.log_days:g} days"
+            tally.removals.append(Removal("log", path, path.stat().st_size, why))
+        else:
+            tally.keep("log", "of events" if path in events else f"younger than {RETENTION.log_days:g} days")
 
 
 def _size(folder: Path) -> int:

@@ -61,9 +61,11 @@ from ringrift_ops.settings.watching import (
     FRESHNESS,
     INCIDENTS,
     LEVELS,
+    TRIALS,
     AlertRules,
     CurriculumRules,
     IncidentRules,
+    TrialRules,
 )
 from ringrift_ops.settings.web import WEB, WebRules
 
@@ -90,6 +92,7 @@ __all__ = [
     "PROFILE_VARIABLE",
     "RETENTION",
     "STAGE_ALIASES",
+    "TRIALS",
     "WEB",
     "AlertRules",
     "Checks",
@@ -113,6 +116,7 @@ __all__ = [
     "RetentionRules",
     "Settings",
     "SettingsFileError",
+    "TrialRules",
     "UnknownConfigError",
     "UnknownHostError",
     "UnknownOpponentError",

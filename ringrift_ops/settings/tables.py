@@ -481,7 +481,11 @@ class RetentionRules(Row):
     datasets: int = Field(default=5, ge=1, description="newest per config")
     nets: int = Field(default=5, ge=1, description="newest per config")
     job_days: float = Field(default=30.0, gt=0.0, description="folders of finished jobs: logs, specs, results")
-    log_days: float = Field(default=30.0, gt=0.0, description="Airflow's task logs")
+    log_days: float = Field(default=30.0, gt=0.0, description="logs that nobody writes any more, Airflow's among them")
+    log_bytes: int = Field(default=64 * 10**6, gt=0, description="of a log of events, which then begins anew")
+    airflow_days: float = Field(
+        default=35.0, gt=30.0, description="rows of Airflow's own database; longer than any run may wait"
+    )
 
 
 RETENTION = RetentionRules()

@@ -87,3 +87,15 @@ class CurriculumRules(Row):
 
 
 CURRICULUM = CurriculumRules()
+
+
+class TrialRules(Row):
+    """Trainings that only try something out (R43)."""
+
+    smoke_share: float = Field(default=0.01, gt=0.0, le=1.0, description="of the games of both splits, one epoch")
+    overfit_steps: int = Field(default=200, description="on one batch, again and again")
+    overfit_rate: float = Field(default=3e-3, description="learning rate of it")
+    overfit_fall: float = Field(default=0.2, description="share of its first loss that must be gone in the end")
+
+
+TRIALS = TrialRules()

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from ringrift_ops.errors import RingRiftError
 from ringrift_ops.hosts.edge import EdgeJobs
 from ringrift_ops.hosts.errors import UnreachableHostError
+from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.files import pull
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.remote import RemoteJobs
@@ -95,6 +96,13 @@ def _known(hosting: Hosting, edge: EdgeJobs) -> dict[str, Any]:
         "same_version": other is None,
         "version": other or facts["versions"]["package"],
     }
+
+
+def here(hosting: Hosting) -> HostReport:
+    """Return the same facts of this machine (R37)."""
+    found = facts(hosting.home)
+    mine = {"clock_offset": 0.0, "same_version": True, "version": found["versions"]["package"]}
+    return HostReport(host="this machine", error=None, facts=found | mine)
 
 
 def sync(hosting: Hosting, names: list[str]) -> list[HostReport]:

@@ -50,17 +50,8 @@ def _checkpoint(path: Path) -> Path:
     return path / NAME if path.is_dir() else path
 
 
-def run(spec: TrainSpec, report: Report) -> TrainResult:
-    """Train to the end (or go on where a killed training stood) and return the checked net.
-
-    Raises the errors of ``network.training.train`` and of opening the dataset and the parent.
-    """
-    started = time.monotonic()
-    home = Home.find()
-    dataset, parent = _dataset(home, spec), _parent(home, spec)
-    folder = checkpoint_folder(home, spec)
-    atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
-    plan = Plan(
+def _plan(spec: TrainSpec) -> Plan:
+    return Plan(
         config=spec.config,
         family=spec.family,
         sizes=spec.sizes,
@@ -75,6 +66,18 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
         threads=1 if spec.family == "sparse" else 0,
         checkpoint_every_steps=spec.checkpoint_every_steps,
     )
+
+
+def run(spec: TrainSpec, report: Report) -> TrainResult:
+    """Train to the end (or go on where a killed training stood) and return the checked net.
+
+    Raises the errors of ``network.training.train`` and of opening the dataset and the parent.
+    """
+    started = time.monotonic()
+    home = Home.find()
+    dataset, parent = _dataset(home, spec), _parent(home, spec)
+    folder = checkpoint_folder(home, spec)
+    atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
 
     def show(progress: Progress) -> None:
         report(
@@ -95,7 +98,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
 
     try:
         trained = train(
-            plan,
+            _plan(spec),
             dataset,
             parent,
             dataset_sha=spec.dataset,

@@ -48,7 +48,7 @@ def imported(tmp_path: Path, **variables: str) -> dict[str, list[str]]:
 
 def test_the_dag_file_makes_a_dag_per_config_and_imports_nothing_heavy(tmp_path: Path) -> None:
     answer = imported(tmp_path)
-    assert answer["dags"] == sorted([*CONFIGS, "candidates", "data_validation"])
+    assert answer["dags"] == sorted([*CONFIGS, "alerts", "candidates", "data_validation"])
     roots = {name.partition(".")[0] for name in answer["modules"]}
     assert roots.isdisjoint(HEAVY)
     assert not any(name.startswith(("airflow.models", "airflow.jobs")) for name in answer["modules"])
@@ -104,6 +104,15 @@ def test_a_gates_no_wrong_usage_and_missing_data_are_final_and_infrastructure_is
         (MemoryError(), RetryAction.DEFAULT),
     ):
         assert policy.evaluate(error, 1, 3).action is action
+
+
+def test_R59_the_priority_of_every_task_survives_being_stored_and_is_the_curriculums(dags: dict[str, DAG]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from ringrift_ops.airflow.priority import CurriculumPriority
+
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dags["hex8_2p"]))
+    assert {type(task.weight_rule) for task in stored.tasks} == {CurriculumPriority}
 
 
 def test_the_assets_of_a_config_are_renewed_by_its_stages(dags: dict[str, DAG]) -> None:

@@ -75,7 +75,7 @@ def test_R23_the_lock_names_its_holder_and_one_in_use_is_released_only_with_a_re
     assert f"job {training}" in capsys.readouterr().out
     token = bench.ledger.lease(LEASE).token
     assert main(["lock", "hex8_2p", "--release", "--reason", "host burns"]) == 0
-    assert capsys.readouterr().out == "released, it was held by first\n"
+    assert capsys.readouterr().out.startswith("released, it was held by first\n")
     with pytest.raises(StaleTokenError):
         bench.ledger.check_token(LEASE, token)
     [forced] = bench.ledger.events(types=[EventType.LEASE_FORCED])

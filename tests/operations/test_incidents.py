@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ringrift_ops import runbook
 from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
@@ -294,3 +295,18 @@ def test_an_address_that_nobody_knows_is_said_in_the_record_and_breaks_nothing(h
     assert errors == [f"{target_of('nosuch://x')}: not an address that Apprise knows; correct `notify` in the settings"]
     house.settings_file.write_text("notify_levels: {7: ['nosuch://y']}\n")
     assert main(["incident", "list"]) == ExitCode.WRONG_USAGE
+
+
+def test_R46_the_runbooks_python_names_do_the_same(watch: Watch, bench: Any) -> None:
+    follow(watch, [alert()], bench.now)
+    [found] = runbook.get_incidents()
+    assert runbook.acknowledge_incident(found.id).state == "acknowledged"
+    assert runbook.note_incident(found.id, "looked").text == "looked"
+    assert "1. looked" in runbook.escalation_template(found.id)
+    assert runbook.close_incident(found.id, "mended", cause="full disk").cause == "full disk"
+    assert "full disk" in runbook.post_incident_review(found.id)
+    assert (runbook.get_incidents(), len(runbook.get_incidents(unclosed=False))) == ([], 1)
+    with pytest.raises(ClosedIncidentError):
+        runbook.acknowledge_incident(found.id)
+    assert runbook.get_alerts() == []
+    assert [row.door for row in watch.ledger.audit()] == ["python"] * 3

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger, Outcome
+from ringrift_ops.operations import retention
+from ringrift_ops.operations.by import By
 from ringrift_ops.operations.disk import DiskPressureError
 from ringrift_ops.operations.retention import RetentionPlan, retention_plan
 from ringrift_ops.settings import RETENTION
@@ -154,6 +156,47 @@ def test_old_jobs_and_task_logs_go_and_a_running_job_stays(years: Years, house: 
         ]  # fmt: skip
     finally:
         jobs.kill("hex8_2p-g901-train")
+
+
+def test_old_logs_of_hosts_and_components_go_and_a_log_of_events_begins_anew_when_it_is_long(
+    years: Years, house: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    component = house.logs / "platform" / "scheduler.log"
+    component.parent.mkdir(parents=True)
+    for path in (component, house.logs / "selfplay_a1_20260101.log", house.logs / "coordination.log"):
+        path.write_text("said\n" * 100)
+    assert [one.path.name for one in years.plan().removals if one.kind == "log"] == []
+    later = [one.path.name for one in years.plan(time.time() + MONTHS).removals if one.kind == "log"]
+    assert later == ["scheduler.log", "selfplay_a1_20260101.log"]
+    monkeypatch.setattr(retention, "RETENTION", RETENTION.model_copy(update={"log_bytes": 100}))
+    assert [one.path.name for one in years.plan().removals if one.kind == "log"] == ["coordination.log"]
+
+
+def test_F18_rows_of_airflow_from_before_every_run_that_is_not_over_go_by_the_plan(years: Years) -> None:
+    """Airflow's own command counts and removes them; that is in tests/airflow, on a real database."""
+
+    class Counted:
+        def __init__(self) -> None:
+            self.cleaned: list[datetime] = []
+
+        def old(self, before: datetime) -> dict[str, int]:
+            return {"dag_run": 3, "log": 0}
+
+        def clean(self, before: datetime) -> dict[str, int]:
+            self.cleaned.append(before)
+            return {"dag_run": 3}
+
+    tables, now = Counted(), time.time()
+    assert retention_plan(years.house, years.ledger, now).rows == {}
+    plan = retention_plan(years.house, years.ledger, now, tables)
+    assert plan.rows == {"dag_run": 3}
+    assert plan.rows_before == datetime.fromtimestamp(now - RETENTION.airflow_days * 86_400.0, UTC)
+    years.bench.now = datetime.fromtimestamp(now, UTC) - timedelta(days=100)
+    years.bench.running("very long ago")
+    plan = retention.apply(years.house, years.ledger, By("anna", "cleaning up", "cli"), tables=tables)
+    assert plan.rows_before == years.bench.now - timedelta(days=1)
+    assert tables.cleaned == [plan.rows_before]
+    assert [row.detail["rows"] for row in years.ledger.audit() if row.action == "clean airflow"] == [{"dag_run": 3}]
 
 
 def test_F18_applying_needs_a_reason_removes_what_the_plan_named_and_audits_each(years: Years, capsys: Any) -> None:
