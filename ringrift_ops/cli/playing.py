@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,22 +40,21 @@ def play(
     home = Home.find()
     settings = Settings.load(home)
     ledger = Ledger.open(settings.ledger_url)
-    found = playing.taken_up(ledger, home, ask, state)
-    spec = spec_of() if found is None else SelfplaySpec.model_validate(found.spec)
-    parts = playing.parts_of(settings, spec) if found is None else found.shards
     hosting = Hosting(home, ledger)
-    slots = playing.slots_of(hosting, spec, parts, backend)
-    if dry_run:
-        _show_plan(spec, parts, playing.planned(slots, spec, parts), as_json=as_json)
-        return None
-    if found is not None:
-        before = "done already" if found.state == "done" else f"begun {found.started_at:%Y-%m-%d %H:%M} UTC"
-        print(f"going on with what was {before}: seed {spec.seed}", file=sys.stderr)
-    doing = playing.Playing(
-        hosting, settings, found or playing.begun(ledger, home, settings, ask, spec), slots, state
-    )  # fmt: skip
-    with shown() as tell:
-        return doing.run(tell)
+    with nullcontext() if dry_run else playing.alone(home, ask):
+        found = playing.taken_up(ledger, home, ask, state)
+        spec = spec_of() if found is None else SelfplaySpec.model_validate(found.spec)
+        parts = playing.parts_of(settings, spec) if found is None else found.shards
+        slots = playing.slots_of(hosting, spec, parts, backend)
+        if dry_run:
+            _show_plan(spec, parts, playing.planned(slots, spec, parts), as_json=as_json)
+            return None
+        if found is not None:
+            before = "done already" if found.state == "done" else f"begun {found.started_at:%Y-%m-%d %H:%M} UTC"
+            print(f"going on with what was {before}: seed {spec.seed}", file=sys.stderr)
+        asked = found or playing.begun(ledger, home, settings, ask, spec)
+        with shown() as tell:
+            return playing.Playing(hosting, settings, asked, slots, state).run(tell)
 
 
 def _show_plan(spec: SelfplaySpec, parts: int, hosts: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -181,6 +181,19 @@ def _named_in(state: Path | None) -> str | None:
     return said["play"] if isinstance(said, dict) and isinstance(said.get("play"), str) else None
 
 
+@contextmanager
+def alone(home: Home, ask: Mapping[str, Any]) -> Iterator[None]:
+    """Be the only process that does what was asked, for the block. Raises :class:`PlayBusyError`."""
+    locks = home.root / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with locked(locks / f"play-{asked_key(ask)[:16]}", wait=False) as mine:
+        if not mine:
+            raise PlayBusyError(
+                "another process does this very command; wait for it, or ask for other games with --seed or --output-db"
+            )
+        yield
+
+
 def begun(ledger: Ledger, home: Home, settings: Settings, ask: Mapping[str, Any], spec: SelfplaySpec) -> Play:
     """Note a new command and return it. Raises ``BatchExistsError`` when something else lies at its output."""
     if spec.output is not None and home.resolve(spec.output).exists():
@@ -224,21 +237,13 @@ class Playing:
     def run(self, tell: Callable[[Picture], object]) -> SelfplayResult:
         """Play what is missing, put all games into the one database, and return it; ``tell`` gets a picture a second.
 
-        Raises :class:`PlayBusyError` and what a part failed with. However it ends, the same command goes on from there.
+        Raises what a part failed with. However it ends, the same command goes on from there.
         """
         if self.play.state == "done":
             return SelfplayResult.model_validate(self.play.result)
-        locks = self.home.root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with locked(locks / f"play-{self.play.id[:12]}", wait=False) as mine:
-            if not mine:
-                raise PlayBusyError(
-                    f"another process plays these {self.play.spec['games']} games of {self.play.config}; "
-                    "wait for it, or ask for others with --seed or --output-db"
-                )
-            disk.admit(self.home, self.play.config, Stage.SELFPLAY, self.profile)
-            self._play_parts(tell)
-            return self._whole()
+        disk.admit(self.home, self.play.config, Stage.SELFPLAY, self.profile)
+        self._play_parts(tell)
+        return self._whole()
 
     def picture(self) -> Picture:
         """Return where the command stands."""

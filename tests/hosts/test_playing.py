@@ -21,10 +21,12 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.ledger import Ledger, Play
-from ringrift_ops.operations.playing import HostLine, Picture, part_spec
+from ringrift_ops.ledger import Ledger, Play, Slot
+from ringrift_ops.operations.playing import HostLine, Picture, part_job, part_spec
 from ringrift_ops.settings import HOSTS
+from ringrift_ops.stages import fleet
 from ringrift_ops.stages import hosting as hosting_module
+from ringrift_ops.stages.hosting import Hosting
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
 
 CONFIG = "hex8_2p"
@@ -170,6 +172,40 @@ def test_output_and_state_of_others_are_refused(
     state.write_text(json.dumps(ledger.play_state(play)))
     assert main(words(place, "local", 6, tmp_path / "b.db", "--state", str(state))) == ExitCode.WRONG_USAGE
     assert "another command that is not over: 60 games" in capsys.readouterr().err
+
+
+def test_R62_ctrl_c_ends_the_jobs_and_a_second_process_is_turned_away_meanwhile(
+    place: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.pipeline_file.write_text("selfplay: {games_per_worker: 100000}\n")
+    command = words(place, "local", 200_000, tmp_path / "games.db")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "ringrift_ops.cli", *command],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored
+    )
+    jobs = LocalJobs(place.jobs)
+    until(lambda: len(jobs.all()) >= 2, "jobs have begun")
+    assert main(command) == ExitCode.INFRASTRUCTURE
+    assert "another process does this very command" in capsys.readouterr().err
+    first.send_signal(signal.SIGINT)
+    assert first.wait(120) == 130
+    assert [jobs.poll(job).over for job in jobs.all()] == [True] * len(jobs.all())
+    ledger, play = newest(place)
+    assert (play.state, ledger.play_state(play)["games_target"]) == ("playing", 200_000)
+
+
+def test_jobs_of_a_command_that_went_on_elsewhere_or_is_over_belong_to_nobody(place: Home) -> None:
+    ledger, slot = Ledger.open(), Slot("one", 4)
+    play = ledger.begin_play({"x": 1}, {"seed": 1, "config": CONFIG, "games": 60}, 3)
+    ledger.begin_part(play, 0, part_job(play, 0), [slot])
+    hosting = Hosting(place, ledger)
+    assert fleet._disowned(hosting, "one", part_job(play, 0)) is None
+    assert fleet._disowned(hosting, "two", part_job(play, 1)) is None  # nobody has begun it elsewhere
+    assert fleet._disowned(hosting, "two", part_job(play, 0)) == "part 0 of its command went on on one"
+    assert fleet._disowned(hosting, "two", "hex8_2p-x0123456789ab-selfplay-s0") is None  # another ledger's
+    ledger.finish_play(play.id, {"games": 60})
+    assert fleet._disowned(hosting, "one", part_job(play, 0)) == "all games of its command are there"
 
 
 @pytest.mark.parametrize("live", [True, False])
