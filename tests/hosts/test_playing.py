@@ -22,7 +22,8 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger, Play, Slot
-from ringrift_ops.operations.playing import HostLine, Picture, part_job, part_spec
+from ringrift_ops.operations.parts import part_job, part_spec
+from ringrift_ops.operations.playing import HostLine, Picture
 from ringrift_ops.settings import HOSTS
 from ringrift_ops.stages import fleet
 from ringrift_ops.stages import hosting as hosting_module
