@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +32,8 @@ def play(
     """Do, go on with, or with ``dry_run`` only describe what was asked; ``spec_of`` makes its spec when it is new."""
     from ringrift_ops.home import Home
     from ringrift_ops.ledger import Ledger
-    from ringrift_ops.operations import playing
+    from ringrift_ops.operations import parts as sharing
+    from ringrift_ops.operations.playing import Playing
     from ringrift_ops.settings import Settings
     from ringrift_ops.stages.hosting import Hosting
     from ringrift_ops.stages.specs import SelfplaySpec
@@ -40,22 +41,22 @@ def play(
     home = Home.find()
     settings = Settings.load(home)
     ledger = Ledger.open(settings.ledger_url)
-    found = playing.taken_up(ledger, home, ask, state)
-    spec = spec_of() if found is None else SelfplaySpec.model_validate(found.spec)
-    parts = playing.parts_of(settings, spec) if found is None else found.shards
     hosting = Hosting(home, ledger)
-    slots = playing.slots_of(hosting, spec, parts, backend)
-    if dry_run:
-        _show_plan(spec, parts, playing.planned(slots, spec, parts), as_json=as_json)
-        return None
-    if found is not None:
-        before = "done already" if found.state == "done" else f"begun {found.started_at:%Y-%m-%d %H:%M} UTC"
-        print(f"going on with what was {before}: seed {spec.seed}", file=sys.stderr)
-    doing = playing.Playing(
-        hosting, settings, found or playing.begun(ledger, home, settings, ask, spec), slots, state
-    )  # fmt: skip
-    with shown() as tell:
-        return doing.run(tell)
+    with nullcontext() if dry_run else sharing.alone(home, ask):
+        found = sharing.taken_up(ledger, home, ask, state)
+        spec = spec_of() if found is None else SelfplaySpec.model_validate(found.spec)
+        parts = sharing.parts_of(settings, spec) if found is None else found.shards
+        slots = sharing.slots_of(hosting, spec, parts, backend)
+        if dry_run:
+            _show_plan(spec, parts, sharing.planned(slots, spec, parts), as_json=as_json)
+            return None
+        if found is not None:
+            before = "done already" if found.state == "done" else f"begun {found.started_at:%Y-%m-%d %H:%M} UTC"
+            print(f"going on with what was {before}: seed {spec.seed}", file=sys.stderr)
+        asked = found or sharing.begun(ledger, home, settings, ask, spec)
+        with shown() as tell:
+            doing = Playing(hosting, settings, asked, slots, profile=ask.get("profile"), state=state)
+            return doing.run(tell)
 
 
 def _show_plan(spec: SelfplaySpec, parts: int, hosts: list[dict[str, Any]], *, as_json: bool) -> None:

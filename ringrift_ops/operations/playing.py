@@ -9,50 +9,33 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from ringrift_ops.errors import InfrastructureError, UsageError
+from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.games.database import DamagedDatabaseError
 from ringrift_ops.games.merge import absorb
 from ringrift_ops.games.reader import GameDatabase
-from ringrift_ops.games.writer import BatchExistsError, BatchMismatchError, BatchWriter, FinishedBatch
-from ringrift_ops.home import Home
+from ringrift_ops.games.writer import BatchMismatchError, BatchWriter, FinishedBatch
 from ringrift_ops.hosts.errors import AwayHostError, UnreachableHostError
 from ringrift_ops.hosts.files import pull
-from ringrift_ops.hosts.folder import locked
-from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, JobFailedError, JobState, JobStatus, checked_job_id, stage_job
-from ringrift_ops.ledger import HERE, Ledger, NoFreeHostError, Play, PlayShard, Slot, asked_key, derived_seed, divided
+from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, JobFailedError, JobState, JobStatus, stage_job
+from ringrift_ops.ledger import HERE, NoFreeHostError, Play, PlayShard, Slot
 from ringrift_ops.operations import disk
+from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.parts import folder_of, part_job, part_spec
 from ringrift_ops.operations.stalls import is_stalled
-from ringrift_ops.settings import PLAY, PROFILE_VARIABLE, Settings, config_named
+from ringrift_ops.settings import PLAY, PROFILE_VARIABLE, Settings
 from ringrift_ops.stages.hosting import Hosting
-from ringrift_ops.stages.placement import slots_for
 from ringrift_ops.stages.specs import SelfplayResult, SelfplaySpec, Stage
 from ringrift_ops.store import atomic_write
-
-Backend = Literal["local", "ssh"]
-
-
-class NoHostsError(UsageError):
-    """Hosts were asked for, and the inventory has none that plays."""
-
-
-class OtherStateError(UsageError):
-    """The state file is of another command that is not over yet."""
-
-
-class PlayBusyError(InfrastructureError):
-    """Another process does this very command."""
 
 
 class WrongPartError(InfrastructureError):
@@ -102,119 +85,22 @@ class _Part:
     away: bool = False
 
 
-# --- what is asked -----------------------------------------------------------------------------------
-
-
-def parts_of(settings: Settings, spec: SelfplaySpec) -> int:
-    """Return into how many parts a command's games are cut: by their number, whatever hosts there are."""
-    row, asked = config_named(spec.config), settings.pipeline.selfplay.games_per_worker
-    least = PLAY.least_large_games if row.large else PLAY.least_games
-    each = asked or min(max(math.ceil(spec.games / PLAY.parts), least), PLAY.most_games)
-    return math.ceil(spec.games / each)
-
-
-def part_spec(play: Play, shard: int) -> SelfplaySpec:
-    """Return what one part is asked; its file lies in a folder of the command's, here and on hosts."""
-    whole = SelfplaySpec.model_validate(play.spec)
-    share, rest = divmod(whole.games, play.shards)
-    return whole.model_copy(
-        update={
-            "shard": shard,
-            "games": share + (shard < rest),
-            "seed": derived_seed(whole.seed, Stage.SELFPLAY.value, shard),
-            "output": f"{_folder(play)}/s{shard:05}.db",
-        }
-    )
-
-
-def part_job(play: Play, shard: int) -> str:
-    """Return the one name of a part's job."""
-    return checked_job_id(f"{play.config}-x{play.id[:12]}-{Stage.SELFPLAY.value}-s{shard}")
-
-
-def _folder(play: Play) -> str:
-    return f"play/{play.id[:12]}"
-
-
-def slots_of(hosting: Hosting, spec: SelfplaySpec, parts: int, backend: Backend) -> list[Slot]:
-    """Return the hosts that play, with what a part takes there as last measured. Raises :class:`NoHostsError`."""
-    if backend == "local":
-        slots = [Slot(HERE, os.cpu_count() or 1)]
-    else:
-        slots = slots_for(hosting.inventory, Stage.SELFPLAY, spec)
-    if not slots:
-        raise NoHostsError(
-            f"--backend ssh: no host of role selfplay or mixed in {hosting.home.inventory}; write it, see docs/hosts.md"
-        )
-    return hosting.measured(slots, spec.model_copy(update={"games": math.ceil(spec.games / parts)}))
-
-
-def taken_up(ledger: Ledger, home: Home, ask: Mapping[str, Any], state: Path | None) -> Play | None:
-    """Return the command that asked the same and is not over, or whose games lie where they are wanted; else None.
-
-    ``state``: a file that names the command it was written by. Raises :class:`OtherStateError`.
-    """
-    named = _named_in(state)
-    found = None if named is None else ledger.play(named)
-    if found is not None and found.asked == asked_key(ask):
-        return found
-    if found is not None and found.state != "done":
-        raise OtherStateError(
-            f"{state} is of another command that is not over: {found.spec['games']} games of {found.config}; "
-            "give that command again, or another --state"
-        )
-    for play in ledger.plays(asked=asked_key(ask), limit=1):
-        output = ask.get("output")
-        if play.state == "playing" or (output is not None and home.resolve(str(output)).exists()):
-            return play
-    return None
-
-
-def _named_in(state: Path | None) -> str | None:
-    """Return the command that a state file names, None when it is no such file."""
-    if state is None or not state.is_file():
-        return None
-    try:
-        said = json.loads(state.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return said["play"] if isinstance(said, dict) and isinstance(said.get("play"), str) else None
-
-
-def begun(ledger: Ledger, home: Home, settings: Settings, ask: Mapping[str, Any], spec: SelfplaySpec) -> Play:
-    """Note a new command and return it. Raises ``BatchExistsError`` when something else lies at its output."""
-    if spec.output is not None and home.resolve(spec.output).exists():
-        raise BatchExistsError(f"{spec.output} exists already; name another --output-db, or read that one")
-    return ledger.begin_play(ask, spec.model_dump(mode="json"), parts_of(settings, spec))
-
-
-def planned(slots: Sequence[Slot], spec: SelfplaySpec, parts: int) -> list[dict[str, Any]]:
-    """Return {"host", "jobs", "parts", "games", "games_per_second"} for each host: what it would play, were it free."""
-    share, each = divided(slots, parts), math.ceil(spec.games / parts)
-    return [
-        {
-            "host": slot.host,
-            "jobs": slot.capacity,
-            "parts": share[slot.host],
-            "games": round(spec.games * share[slot.host] / parts),
-            "games_per_second": None if slot.seconds is None else round(slot.capacity * each / slot.seconds, 2),
-        }
-        for slot in slots
-    ]
-
-
-# --- the doing ---------------------------------------------------------------------------------------
-
-
 class Playing:
     """One command at work. ``state``: the file to keep its state in; None for the home's."""
 
     def __init__(
-        self, hosting: Hosting, settings: Settings, play: Play, slots: Sequence[Slot], state: Path | None
+        self,
+        hosting: Hosting,
+        settings: Settings,
+        play: Play,
+        slots: Sequence[Slot],
+        *,
+        profile: str | None,
+        state: Path | None,
     ) -> None:
         self.hosting, self.home, self.ledger = hosting, hosting.home, hosting.ledger
         self.play, self.slots, self.state = play, list(slots), state
-        self.profile = settings.profile(play.config)
+        self.profile = settings.profile(play.config, profile)
         self.timeout = settings.pipeline.selfplay.timeout_seconds or self.profile.task_timeout_seconds
         self._parts: dict[int, _Part] = {}
         self._avoid: dict[str, tuple[float, UnreachableHostError]] = {}
@@ -224,21 +110,13 @@ class Playing:
     def run(self, tell: Callable[[Picture], object]) -> SelfplayResult:
         """Play what is missing, put all games into the one database, and return it; ``tell`` gets a picture a second.
 
-        Raises :class:`PlayBusyError` and what a part failed with. However it ends, the same command goes on from there.
+        Raises what a part failed with. However it ends, the same command goes on from there.
         """
         if self.play.state == "done":
             return SelfplayResult.model_validate(self.play.result)
-        locks = self.home.root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with locked(locks / f"play-{self.play.id[:12]}", wait=False) as mine:
-            if not mine:
-                raise PlayBusyError(
-                    f"another process plays these {self.play.spec['games']} games of {self.play.config}; "
-                    "wait for it, or ask for others with --seed or --output-db"
-                )
-            disk.admit(self.home, self.play.config, Stage.SELFPLAY, self.profile)
-            self._play_parts(tell)
-            return self._whole()
+        disk.admit(self.home, self.play.config, Stage.SELFPLAY, self.profile)
+        self._play_parts(tell)
+        return self._whole()
 
     def picture(self) -> Picture:
         """Return where the command stands."""
@@ -265,7 +143,7 @@ class Playing:
         if not missing:
             return
         room = min(len(missing), sum(slot.capacity for slot in self.slots))
-        with ThreadPoolExecutor(room) as threads, self._ending():
+        with self._ending(), ThreadPoolExecutor(room) as threads:
             parts = [threads.submit(self._part, shard, adopting=shard in rows) for shard in missing]
             try:
                 self._watch(parts, tell)
@@ -299,7 +177,7 @@ class Playing:
 
     def _keep(self) -> None:
         """Tell the ledger that the command lives and how far it is, and write the state that people read."""
-        progress = {shard: (part.done, part.rate) for shard, part in self._parts.items() if part.running}
+        progress = {shard: (part.done, part.rate) for shard, part in list(self._parts.items()) if part.running}
         self.ledger.play_seen(self.play.id, progress)
         self._show()
 
@@ -324,6 +202,7 @@ class Playing:
                 result = self._played(row, spec, part, patient=adopting)
             except UnreachableHostError as error:
                 away = isinstance(error, AwayHostError)
+                self.hosting.lost(error)  # noted, so that nobody waits for it
                 self._avoid[error.host] = (time.monotonic() + PLAY.avoid_seconds if away else math.inf, error)
                 adopting = False
             except (JobFailedError, DeadPartError, WrongPartError):
@@ -346,7 +225,7 @@ class Playing:
         now = time.monotonic()
         slots = [slot for slot in self.slots if self._avoid.get(slot.host, (0.0,))[0] <= now]
         if not slots:
-            if not any(part.running for part in self._parts.values()):
+            if not any(part.running for part in list(self._parts.values())):
                 raise max(self._avoid.values(), key=lambda one: one[0])[1]
             return None
         waiting = self.play.shards - len(self._parts)
@@ -442,6 +321,7 @@ class Playing:
         record_games(self.home, spec, result)
         self.play = self.ledger.finish_play(self.play.id, result.model_dump(mode="json"))
         self._show()
+        write_logs(self.home, self.ledger)
         self._clear()
         return result
 
@@ -473,11 +353,11 @@ class Playing:
 
     def _clear(self) -> None:
         """Remove the parts' files here and on hosts; jobs keep their logs until retention takes them."""
-        shutil.rmtree(self.home.resolve(_folder(self.play)), ignore_errors=True)
+        shutil.rmtree(self.home.resolve(folder_of(self.play)), ignore_errors=True)
         for host in {row.host for row in self.ledger.play_shards(self.play.id)} - {HERE}:
             if host in self.hosting.inventory.hosts:
                 with suppress(UnreachableHostError):
-                    self.hosting.remote(host).answer("remove", path=_folder(self.play))
+                    self.hosting.remote(host).answer("remove", path=folder_of(self.play))
 
 
 def _machine(host: str) -> str | None:

@@ -126,15 +126,14 @@ class Front:
             raise NotReadyError(f"the platform ended ({self._keeper.returncode}): {self.last_words}")
 
     def slots(self) -> dict[str, int]:
-        """Return the pools: self-play gets what the profile and the machine have, training and gauntlet one each.
+        """Return the pools: self-play gets what the machine has, training and gauntlet one each.
 
         With an inventory a pool is the sum of ``max_parallel_jobs`` over the hosts that do such work (R67).
         """
-        shards = max(row.shards for row in self.settings.profiles[self.profile].values())
         hosts = Inventory.load(self.home)
         playing, training = hosts.slots("selfplay"), hosts.slots("training")
         return {
-            "selfplay": playing or max(shards, os.cpu_count() or 1),
+            "selfplay": playing or max(2, os.cpu_count() or 1),
             "training": training or 1,
             "evaluation": playing or 1,
             "default_pool": 128,

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.ledger import Ledger, Play
-from ringrift_ops.operations.playing import HostLine, Picture, part_spec
+from ringrift_ops.ledger import Ledger, Play, Slot
+from ringrift_ops.operations.parts import part_job, part_spec
+from ringrift_ops.operations.playing import HostLine, Picture
 from ringrift_ops.settings import HOSTS
+from ringrift_ops.stages import fleet
 from ringrift_ops.stages import hosting as hosting_module
+from ringrift_ops.stages.hosting import Hosting
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
 
 CONFIG = "hex8_2p"
+LONG = 300.0
+"""Seconds for what takes a few on an idle machine."""
 SMALL = "selfplay: {games_per_worker: 10}\n"
 
 
@@ -60,6 +65,27 @@ def pair(place: Home, sshds: Sshds) -> Iterator[dict[str, Sshd]]:
     for sshd in made.values():
         LocalJobs(sshd.work / "jobs").kill_all()
         sshd.stop()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[[list[str]], subprocess.Popen[bytes]]]:
+    """Starts a command as a process of its own, which ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "ringrift_ops.cli", *command],
+                stderr=subprocess.DEVNULL,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def words(place: Home, backend: str, games: int, output: Path, *more: str) -> list[str]:
@@ -119,13 +145,20 @@ def test_R62_the_same_command_plays_the_same_games_over_hosts_as_here(
 
 
 def test_R62_a_command_killed_in_the_middle_goes_on_and_adopts_what_runs(
-    place: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spawn: Callable[[list[str]], subprocess.Popen[bytes]],
+    place: Home,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place.pipeline_file.write_text("selfplay: {games_per_worker: 150}\n")
     command = words(place, "local", 450, tmp_path / "games.db", "--state", str(tmp_path / "state.json"))
-    first = subprocess.Popen([sys.executable, "-m", "ringrift_ops.cli", *command], stderr=subprocess.DEVNULL)
+    first = spawn(command)
     jobs = LocalJobs(place.jobs)
-    until(lambda: any((jobs.poll(job).heartbeat or {}).get("done") for job in jobs.all()), "games are played")
+    until(
+        lambda: any((jobs.poll(job).heartbeat or {}).get("done") for job in jobs.all()),
+        "games are played",
+        seconds=LONG,
+    )
     first.send_signal(signal.SIGKILL)
     first.wait()
     before = {job: jobs.poll(job).attempt for job in jobs.all()}
@@ -172,6 +205,39 @@ def test_output_and_state_of_others_are_refused(
     assert "another command that is not over: 60 games" in capsys.readouterr().err
 
 
+def test_R62_ctrl_c_ends_the_jobs_and_a_second_process_is_turned_away_meanwhile(
+    spawn: Callable[[list[str]], subprocess.Popen[bytes]],
+    place: Home,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place.pipeline_file.write_text("selfplay: {games_per_worker: 100000}\n")
+    command = words(place, "local", 200_000, tmp_path / "games.db")
+    first = spawn(command)
+    jobs = LocalJobs(place.jobs)
+    until(lambda: len(jobs.all()) >= 2, "jobs have begun", seconds=LONG)
+    assert main(command) == ExitCode.INFRASTRUCTURE
+    assert "another process does this very command" in capsys.readouterr().err
+    first.send_signal(signal.SIGINT)
+    assert first.wait(LONG) == 130
+    assert [jobs.poll(job).over for job in jobs.all()] == [True] * len(jobs.all())
+    ledger, play = newest(place)
+    assert (play.state, ledger.play_state(play)["games_target"]) == ("playing", 200_000)
+
+
+def test_jobs_of_a_command_that_went_on_elsewhere_or_is_over_belong_to_nobody(place: Home) -> None:
+    ledger, slot = Ledger.open(), Slot("one", 4)
+    play = ledger.begin_play({"x": 1}, {"seed": 1, "config": CONFIG, "games": 60}, 3)
+    ledger.begin_part(play, 0, part_job(play, 0), [slot])
+    hosting = Hosting(place, ledger)
+    assert fleet._disowned(hosting, "one", part_job(play, 0)) is None
+    assert fleet._disowned(hosting, "two", part_job(play, 1)) is None  # nobody has begun it elsewhere
+    assert fleet._disowned(hosting, "two", part_job(play, 0)) == "part 0 of its command went on on one"
+    assert fleet._disowned(hosting, "two", "hex8_2p-x0123456789ab-selfplay-s0") is None  # another ledger's
+    ledger.finish_play(play.id, {"games": 60})
+    assert fleet._disowned(hosting, "one", part_job(play, 0)) == "all games of its command are there"
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_R62_every_host_has_its_line(live: bool, capsys: pytest.CaptureFixture[str]) -> None:
     hosts = [HostLine("one", 30, 12.5, 2, "playing"), HostLine("two", 0, 0.0, 1, "away")]
@@ -184,20 +250,24 @@ def test_R62_every_host_has_its_line(live: bool, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.hosts_campaign
 def test_R62_three_hosts_one_lost_and_the_command_killed_in_the_middle_lose_and_repeat_nothing(
-    place: Home, sshds: Sshds, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spawn: Callable[[list[str]], subprocess.Popen[bytes]],
+    place: Home,
+    sshds: Sshds,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place.pipeline_file.write_text("selfplay: {games_per_worker: 200}\n")
     made = {name: sshds.make() for name in ("a", "b", "c")}
     hosts_of(place, made)
     command = words(place, "ssh", 3_000, tmp_path / "games.db", "--state", str(tmp_path / "state.json"))
-    first = subprocess.Popen([sys.executable, "-m", "ringrift_ops.cli", *command], stderr=subprocess.DEVNULL)
+    first = spawn(command)
     ledger = Ledger.open()
 
     def all_have_played() -> bool:
         rows = [row for play in ledger.plays() for row in ledger.play_shards(play.id)]
         return {row.host for row in rows if row.state == "done"} == set(made)
 
-    until(all_have_played, "every host has played a part", seconds=300)
+    until(all_have_played, "every host has played a part", seconds=LONG)
     lost = LocalJobs(made["a"].work / "jobs")
     made["a"].stop()
     lost.kill_all()

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ringrift_ops.airflow import work as work_module
 from ringrift_ops.airflow.work import LostJobError, Work
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
@@ -18,7 +20,7 @@ from ringrift_ops.hosts.folder import read_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
-from ringrift_ops.ledger import NoFreeHostError, StaleTokenError, generation_lease
+from ringrift_ops.ledger import BetterHostError, NoFreeHostError, StageRun, StaleTokenError, generation_lease
 from ringrift_ops.operations import locks
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls, end_jobs
@@ -194,6 +196,23 @@ def test_a_host_that_refuses_gives_its_shard_to_the_next(work: Work, pair: tuple
     token = granted(work)
     assert done(work, Stage.SELFPLAY, token)["games"] == 10
     assert work.host(Stage.SELFPLAY) == "trainer"
+
+
+def test_R62_a_shard_waits_in_its_task_for_a_host_that_will_be_done_sooner(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "HOSTS", HOSTS.model_copy(update={"poll_seconds": 0.05}))
+    token, start, waited = granted(work), work.ledger.start_stage, list[int]()
+
+    def busy_at_first(*asked: Any, **more: Any) -> StageRun:
+        waited.append(more["waiting"])
+        if len(waited) < 3:
+            raise BetterHostError("a busy host will be done sooner than a free one")
+        return start(*asked, **more)
+
+    monkeypatch.setattr(work.ledger, "start_stage", busy_at_first)
+    work.submit(Stage.SELFPLAY, token, 0)
+    assert (work.host(Stage.SELFPLAY), waited) == ("player", [2, 2, 2])
 
 
 def test_no_host_at_all_is_the_reason_of_the_last(work: Work, pair: tuple[Sshd, Sshd]) -> None:

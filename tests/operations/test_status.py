@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -9,12 +10,14 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ringrift_ops.cli import main
-from ringrift_ops.errors import UsageError
+from ringrift_ops.errors import ExitCode, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
@@ -23,6 +26,8 @@ from ringrift_ops.operations.health import health
 from ringrift_ops.operations.idle import Facts, Why
 from ringrift_ops.operations.status import ConfigStatus, Status, config_status, status
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine, Pool
+from ringrift_ops.platform.progress import Progress
+from ringrift_ops.platform.tables import summary
 from ringrift_ops.runbook import get_pipeline_orchestrator, get_router
 from ringrift_ops.settings import CONFIGS, PROFILES, Settings
 from ringrift_ops.stages.hosting import Hosting
@@ -66,6 +71,22 @@ def passed_games(bench: Any, generation: Any, lease: Any, name: str, moves: int)
     bench.ledger.record_parity(
         sha(name), sha("p"), passed=True, checked=9, failed=0, generation=generation.id, token=lease.token
     )
+
+
+def test_R67_doubtful_settings_are_told_by_status_once_on_stderr_and_in_the_table_of_a_run(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Home(home).ensure().pipeline_file.write_text("selfplay: {max_moves: 300}\n")
+    assert main(["status", "--json"]) == ExitCode.DONE
+    out, err = capsys.readouterr()
+    (said,) = json.loads(out)["warnings"]
+    assert "all configs: max_moves 300 cuts games short" in said
+    assert err.splitlines().count(f"ringrift: warning: {said}") == 1
+    assert main(["status"]) == ExitCode.DONE
+    assert f"warning: {said}" in capsys.readouterr().out
+    table = Console(width=400, record=True, file=io.StringIO())
+    table.print(summary(Progress("success", None, [], {}, None), "hex8_2p", [said]))
+    assert said in table.export_text()
 
 
 def test_R1_all_stage_status_has_every_config_and_stage_with_the_runbooks_keys(bench: Any) -> None:
