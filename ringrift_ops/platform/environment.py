@@ -136,8 +136,9 @@ class Secrets:
             ) from error
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
-        passwords = passwords_of(installation) | {USER: kept.password}
-        atomic_write(installation.passwords, json.dumps(passwords).encode(), mode=0o600)
+        known = passwords_of(installation)
+        if known.get(USER) != kept.password:
+            atomic_write(installation.passwords, json.dumps(known | {USER: kept.password}).encode(), mode=0o600)
         return kept
 
 

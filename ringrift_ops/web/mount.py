@@ -24,6 +24,8 @@ class Door:
         return make_app()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] == "http":
+        """Pass a request on; there are no web sockets here."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http":
             await self._app({**scope, AIRFLOW: scope.get("app")}, receive, send)

@@ -35,6 +35,14 @@ def test_secrets_are_made_once_and_only_their_owner_can_read_them(installation: 
     assert first != Secrets.of(Installation(Home(installation.home.root / "other").ensure()))
 
 
+def test_passwords_of_users_whom_a_person_added_stay(installation: Installation) -> None:
+    installation.passwords.write_text('{"vera": "v"}')
+    kept = Secrets.of(installation)
+    Secrets.of(installation)
+    assert env.passwords_of(installation) == {"vera": "v", "admin": kept.password}
+    assert mode(installation.passwords) == 0o600
+
+
 def test_damaged_secrets_are_said_with_what_to_do(installation: Installation) -> None:
     installation.secrets.write_text("{")
     with pytest.raises(DamagedSecretsError, match="restore it, or delete it"):

@@ -298,7 +298,7 @@ def test_R72_the_daemons_and_a_host_that_does_not_answer_say_how_they_are(platfo
         platform.home.inventory.write_text(json.dumps({"hosts": {"gone": host}}))
         try:
             found = door.get("/cluster/health/gone", "vera")
-            assert (found["host"], found["cause"]) == ("gone", "AwayHostError")
+            assert (found["host"], found["cause"]) == ("gone", "HostRefusedError")
             row = door.get("/cluster/status")["hosts"][0]
             assert (row["host"], row["state"]) == ("gone", "away")
             assert door.get("/status")["alive_peers"] == []
