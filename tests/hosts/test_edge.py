@@ -405,7 +405,7 @@ def carried(work: Work, exchange: Exchange, node: Home, stage: Stage, token: int
     return result
 
 
-@pytest.mark.slow
+@pytest.mark.hosts_campaign
 def test_a_shard_on_an_edge_host_is_the_same_batch_as_here_and_the_ledger_knows_it(
     place: Home, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
