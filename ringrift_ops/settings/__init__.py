@@ -5,6 +5,7 @@
 numba nor Airflow, because DAG files are read every few seconds.
 """
 
+from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
 from ringrift_ops.settings.load import PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
 from ringrift_ops.settings.names import (
@@ -24,7 +25,6 @@ from ringrift_ops.settings.tables import (
     CHECKS,
     CONFIGS,
     DATA,
-    EDGE,
     GATE,
     GATE_VERSION,
     GPU_BATCH_SIZES,

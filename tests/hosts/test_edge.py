@@ -27,7 +27,7 @@ from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobSt
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.operations.nodes import receiving
 from ringrift_ops.settings import Inventory, InventoryError
-from ringrift_ops.settings.tables import EDGE
+from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.stages.edge import Carrier
 from ringrift_ops.stages.hosting import EdgeHostError, ForeignResultError, Hosting
 from ringrift_ops.stages.specs import Stage
