@@ -31,7 +31,7 @@ from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
 
 pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform, pytest.mark.timeout(1500)]
 
-LONG_GAMES = 200
+LONG_GAMES = 1500
 """Games of a shard that is killed in the middle."""
 RINGRIFT = str(Path(sys.executable).parent / "ringrift")
 
