@@ -16,7 +16,11 @@ class RingRiftEdgePlugin(AirflowPlugin):
 
     name = "ringrift_edge"
     if IS_DOOR:
-        from ringrift_ops.web import edge_door as door
+        try:
+            from ringrift_ops.web import edge_door as door
 
-        fastapi_apps: ClassVar = [door.exchange()]
-        fastapi_root_middlewares: ClassVar = [door.only_edge()]
+            fastapi_apps: ClassVar = [door.exchange()]
+            fastapi_root_middlewares: ClassVar = [door.only_edge()]
+        except Exception as error:
+            # Airflow would go on without the plugin, and serve everything to whoever has the cluster's secret.
+            raise SystemExit(f"the Edge door cannot be opened: {error}") from error

@@ -41,7 +41,8 @@ from ringrift_ops.hosts.jobs import (
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.remote import KNOWN
 from ringrift_ops.hosts.versions import difference, versions
-from ringrift_ops.settings.tables import EDGE, HOSTS
+from ringrift_ops.settings.edge import EDGE
+from ringrift_ops.settings.tables import HOSTS
 
 RUN, KILL = "run", "kill"
 SIGTERM = 15

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ringrift_ops.errors import ExitCode, InfrastructureError, RingRiftError, UsageError
-from ringrift_ops.settings.tables import EDGE
+from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.store import WriteError, fsync_dir, sha256_file
 
 if TYPE_CHECKING:

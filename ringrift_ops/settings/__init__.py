@@ -5,6 +5,7 @@ and ``config/settings.yaml``, then the environment; the later wins. Import bring
 numba nor Airflow, because DAG files are read every few seconds.
 """
 
+from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
 from ringrift_ops.settings.load import (
     PIPELINE_VARIABLE,
@@ -33,7 +34,6 @@ from ringrift_ops.settings.tables import (
     CHECKS,
     CONFIGS,
     DATA,
-    EDGE,
     GATE,
     GATE_VERSION,
     GPU_BATCH_SIZES,

@@ -435,21 +435,6 @@ class HostRules(Row):
 
 HOSTS = HostRules()
 
-
-class EdgeRules(Row):
-    """How hosts of role edge and their leader hear of each other. Seconds."""
-
-    beat_seconds: float = Field(default=5.0, description="between two signs of life of a worker, or reports of a job")
-    silent_seconds: float = Field(default=60.0, description="a worker not heard of for so long is away")
-    orphan_seconds: float = Field(default=180.0, description="a job without reports, whose worker is heard of, is lost")
-    clock_seconds: float = Field(default=20.0, description="largest difference of the clocks: tokens live a minute")
-    answer_seconds: float = Field(default=60.0, description="for an answer of the leader")
-    patience_seconds: float = Field(default=600.0, description="for a leader that is away before a task gives up")
-    block: int = Field(default=1 << 20, description="bytes per read or write of a file transfer")
-
-
-EDGE = EdgeRules()
-
 GPU_BATCH_SIZES: tuple[tuple[float, int], ...] = ((15.0, 512), (0.0, 256))
 """(least GB of GPU memory, samples per batch): 256 at 8 GB, 512 from 16 GB on (R31); a 16 GB card shows 15.x."""
 

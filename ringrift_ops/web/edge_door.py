@@ -10,7 +10,9 @@ import httpx
 from airflow.configuration import conf
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.exchange import LEAST_SECRET
 from ringrift_ops.web.exchange import MOUNT, build
 from ringrift_ops.web.runs import add_runs
 
@@ -22,8 +24,17 @@ BIGGEST = 1 << 26
 _OWN = {"host", "content-length", "connection", "transfer-encoding", "keep-alive", "content-encoding"}
 
 
+class WeakSecretError(UsageError):
+    """The door's secret is missing, or short enough to be guessed."""
+
+
 def exchange() -> dict[str, Any]:
-    """Return the exchange as Airflow mounts it."""
+    """Return the exchange as Airflow mounts it. Raises :class:`WeakSecretError`."""
+    if len(_secret()) < LEAST_SECRET:
+        raise WeakSecretError(
+            f"the cluster's secret has {len(_secret())} characters, at least {LEAST_SECRET} are needed: "
+            "RINGRIFT_HOME/airflow/edge_token, or RINGRIFT_EDGE_TOKEN of the compose file"
+        )
     app = build(_secret)
     add_runs(app, _secret, Home.find)
     return {
@@ -34,7 +45,7 @@ def exchange() -> dict[str, Any]:
 
 
 def _secret() -> str:
-    return str(conf.get("api_auth", "jwt_secret"))
+    return str(conf.get("api_auth", "jwt_secret", fallback=""))
 
 
 def only_edge() -> dict[str, Any]:

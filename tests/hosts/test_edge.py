@@ -27,7 +27,7 @@ from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobSt
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.operations.nodes import receiving
 from ringrift_ops.settings import Inventory, InventoryError
-from ringrift_ops.settings.tables import EDGE
+from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.stages.edge import Carrier
 from ringrift_ops.stages.hosting import EdgeHostError, ForeignResultError, Hosting
 from ringrift_ops.stages.specs import Stage
@@ -405,7 +405,7 @@ def carried(work: Work, exchange: Exchange, node: Home, stage: Stage, token: int
     return result
 
 
-@pytest.mark.slow
+@pytest.mark.hosts_campaign
 def test_a_shard_on_an_edge_host_is_the_same_batch_as_here_and_the_ledger_knows_it(
     place: Home, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
