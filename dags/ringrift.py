@@ -1,8 +1,17 @@
-"""The DAGs of RingRift: one per config, from the settings table, one for nets from outside, one for the datasets."""
+"""The DAGs of RingRift: one per config, from the settings table, for nets from outside, the datasets and the hosts."""
 
 from airflow.sdk import get_parsing_context
 
-from ringrift_ops.airflow.factory import CANDIDATES, DATA_VALIDATION, build, build_candidates, build_data_validation
+from ringrift_ops.airflow.factory import (
+    CANDIDATES,
+    DATA_VALIDATION,
+    HOSTS_DAG,
+    build,
+    build_candidates,
+    build_data_validation,
+    build_hosts,
+)
+from ringrift_ops.home import Home
 from ringrift_ops.settings import Settings
 
 settings = Settings.load()
@@ -17,3 +26,6 @@ if only in (None, CANDIDATES):
 
 if only in (None, DATA_VALIDATION):
     globals()[DATA_VALIDATION] = build_data_validation(settings)
+
+if only in (None, HOSTS_DAG) and Home.find().inventory.exists():
+    globals()[HOSTS_DAG] = build_hosts()

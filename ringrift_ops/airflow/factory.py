@@ -16,16 +16,18 @@ from ringrift_ops.airflow.operators import (
     JudgeNet,
     OutsideNets,
     StageTask,
+    TendHosts,
     TrainTask,
     ValidateDatasets,
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import DATA, POOLS, ConfigRow, Settings
+from ringrift_ops.settings import DATA, HOSTS, POOLS, ConfigRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
+HOSTS_DAG = "hosts"
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 """Older than any backfill; a run starts by a recent tick of the timetable or by somebody's wish."""
@@ -118,6 +120,24 @@ def build_data_validation(settings: Settings) -> DAG:
         default_args={"retries": 3, "retry_policy": FINAL, "execution_timeout": timedelta(hours=1)},
     ) as dag:
         ValidateDatasets(task_id="validate")
+    return dag
+
+
+def build_hosts() -> DAG:
+    """Return the DAG that looks after the hosts of the inventory every few minutes; there is none without hosts."""
+    with DAG(
+        dag_id=HOSTS_DAG,
+        description="Ends what nobody owns on hosts, fetches what they made, brings them the newest nets",
+        schedule=HOSTS.tend_cron,
+        is_paused_upon_creation=False,  # hosts that come back heal themselves
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["ringrift"],
+        # No retry: the next run looks anew.
+        default_args={"retries": 0, "execution_timeout": timedelta(seconds=HOSTS.tend_seconds) + timedelta(minutes=5)},
+    ) as dag:
+        TendHosts(task_id="tend")
     return dag
 
 

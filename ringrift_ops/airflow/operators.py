@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 
 from ringrift_ops.airflow.assets import asset
 from ringrift_ops.airflow.triggers import GamesTrigger, JobTrigger, LeaseTrigger, LevelTrigger, revived
+from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.stages.specs import Stage
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ ASSETS: dict[Stage, tuple[str, tuple[str, ...]]] = {
     Stage.PROMOTE: ("canonical", ("canonical", "previous", "reason")),
 }
 """The asset that a stage renews, and which fields of its result the asset event tells."""
+
+
+class UntendedHostError(InfrastructureError):
+    """A host needs somebody who mends it."""
 
 
 class OfGeneration(BaseOperator):
@@ -279,6 +284,29 @@ class ValidateDatasets(BaseOperator):
                 self.log.warning("%s: %s: %s; %s", config, issue.check, issue.message, issue.fix)
         require_valid(reports)
         return {config: one.statistics["samples"] for config, one in reports.items()}
+
+
+class TendHosts(BaseOperator):
+    """Looks after every host; fails when one has an error that does not pass by itself, as being away does."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.hosts.errors import HostDroppedError, HostHangsError, HostRefusedError
+        from ringrift_ops.ledger import Ledger
+        from ringrift_ops.operations.by import By
+        from ringrift_ops.operations.tending import tend
+
+        away = {kind.__name__ for kind in (HostHangsError, HostDroppedError, HostRefusedError)}
+        reports = tend(Home.find(), Ledger.open(), By.here("every few minutes", "airflow"))
+        for one in reports:
+            if one.error is None:
+                self.log.info("%s: %s", one.host, one.facts)
+            else:
+                self.log.warning("%s", one.error)
+        wrong = [one.error for one in reports if one.error is not None and one.cause not in away]
+        if wrong:
+            raise UntendedHostError("; ".join(wrong))
+        return {one.host: one.facts if one.error is None else {"error": one.error} for one in reports}
 
 
 class JudgeNet(BaseOperator):

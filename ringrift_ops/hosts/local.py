@@ -293,6 +293,16 @@ class LocalJobs:
             return
         write_json(kept / "reason.json", {"reason": reason, "at": now.isoformat(timespec="milliseconds")})
 
+    def drop_set_aside(self, older: float) -> list[str]:
+        """Remove what was set aside more than ``older`` seconds ago, by this machine's clock; returns their names."""
+        kept = self.root / REFUSED
+        dropped = []
+        for path in sorted(kept.iterdir()) if kept.is_dir() else []:
+            if time.time() - path.stat().st_mtime > older:
+                shutil.rmtree(path, ignore_errors=True)
+                dropped.append(path.name)
+        return dropped
+
     def place(self, job_id: str) -> str:
         """Return the job's folder, for messages."""
         return str(self.folder(job_id))

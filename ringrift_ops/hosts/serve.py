@@ -63,6 +63,7 @@ class Server:
             "effects": self.jobs.effects,
             "forget": self.jobs.forget,
             "set_aside": self.jobs.set_aside,
+            "drop_set_aside": self.jobs.drop_set_aside,
             "all": self.jobs.all,
             "reap": self.jobs.reap,
             "facts": lambda: facts(self.home),

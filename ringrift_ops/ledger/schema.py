@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0013"
+REVISION = "0040"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -160,6 +160,8 @@ hosts = sa.Table(
     sa.Column("away_since", UtcDateTime),
     sa.Column("reason", sa.Text),
     sa.Column("boot_id", sa.String(64)),
+    sa.Column("tended_at", UtcDateTime),
+    sa.Column("tended", sa.JSON),
 )
 
 evaluations = sa.Table(

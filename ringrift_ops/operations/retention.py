@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,8 +90,8 @@ def retention_plan(home: Home, ledger: Ledger, now: float | None = None) -> Rete
     return RetentionPlan(tally.removals, {kind: dict(whys) for kind, whys in tally.kept.items()})
 
 
-def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
-    """Remove what the plan of this moment names, and return it. One at a time; every file is on record in the audit.
+def apply(home: Home, ledger: Ledger, by: By, kinds: Collection[str] | None = None) -> RetentionPlan:
+    """Remove what the plan of this moment names (of ``kinds`` only), and return it; every file is in the audit.
 
     Raises ``LeaseHeldError`` while another retention runs, ``MissingReasonError``.
     """
@@ -99,6 +99,8 @@ def apply(home: Home, ledger: Ledger, by: By) -> RetentionPlan:
     lease = ledger.acquire_lease(LEASE, by.actor)
     try:
         plan = retention_plan(home, ledger)
+        if kinds is not None:
+            plan = RetentionPlan([one for one in plan.removals if one.kind in kinds], plan.kept)
         for one in plan.removals:
             place = home.relative(one.path)
             by.audited(ledger, "remove", None, kind=one.kind, path=place, sha=one.sha, why=one.why)

@@ -425,6 +425,10 @@ class HostRules(Row):
     poll_seconds: float = Field(default=5.0, description="between two looks of a deferred task at a job on a host")
     lost_seconds: float = Field(default=600.0, description="a host unreachable for so long is lost: work moves on")
     health_seconds: float = Field(default=20.0, description="per host in `ringrift cluster health` and its like")
+    tend_cron: str = Field(default="*/5 * * * *", description="when the DAG `hosts` looks after every host, UTC")
+    tend_seconds: float = Field(
+        default=240.0, description="per host in one look; what a transfer has not done by then, the next goes on with"
+    )
     install_seconds: float = Field(default=900.0, description="for installing the package on a host")
     drain_seconds: float = Field(default=14_400.0, description="for a host's jobs to end before an update")
     checkpoint_seconds: float = Field(default=300.0, description="between two copies of a training's checkpoint")
