@@ -138,6 +138,7 @@ def programs(sshd: Sshd) -> list[int]:
     return found
 
 
+@pytest.mark.hosts_campaign
 def test_a_host_that_was_away_for_two_promotions_gets_the_newest_and_never_an_older_one(
     place: Home, sshd: Sshd, second: Sshd
 ) -> None:
