@@ -208,7 +208,7 @@ class TrainTask(StageTask):
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
         job_id = work.submit(self.stage, token, self.shard)
         status = work.look(self.stage)
-        if work.stalled(status):
+        if work.stalled(self.stage, status):
             work.end_stalled(self.stage)
         if status.over:
             self._tell(work, status)
@@ -228,7 +228,7 @@ class TrainTask(StageTask):
             if lease is None:
                 self.wait_for_lease(context, "leased")
             status = work.look(self.stage)
-            if work.stalled(status):
+            if work.stalled(self.stage, status):
                 work.end_stalled(self.stage)
             if not status.over:
                 return self.leased(context)

@@ -222,6 +222,7 @@ class ProfileRow(Row):
     mirror_games: int = Field(ge=0, description="against heuristic search at equal simulations; shown, not gated")
 
     task_timeout_seconds: int = Field(gt=0, description="of any one task")
+    epoch_timeout_seconds: int = Field(default=1_800, gt=0, description="of an epoch of a training (R40)")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
     disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
 
@@ -452,6 +453,7 @@ class OperationsRules(Row):
         default=300.0,
         description="what a job may take longer to begin than between two heartbeats: compiling takes minutes at worst",
     )
+    confirm_seconds: float = Field(default=10.0, description="a silent job is watched so long before it is ended")
     log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
     breaker_failures: int = Field(default=5, description="infrastructure errors in a row that open a breaker")
     breaker_seconds: int = Field(default=600, description="after which an open breaker lets one attempt through")
