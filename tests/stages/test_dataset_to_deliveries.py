@@ -453,11 +453,11 @@ def test_distribution_again_changes_nothing_and_a_damaged_source_reaches_nobody(
 
 
 def test_R40_a_slow_epoch_ends_in_its_own_words_and_the_training_goes_on_from_its_checkpoint(
-    made: Made, home: Path
+    made: Made, house: Home
 ) -> None:
-    limited = made.train.model_copy(update={"epoch_seconds": 1e-6, "seed": 4_711})
+    limited = changed(made.train, epoch_seconds=1e-6, seed=4_711)
     with pytest.raises(EpochTimeoutError, match=r"epoch 1 of hex8_2p took longer .*--epoch-timeout"):
         train.run(limited, silent)
-    assert checkpoint_folder(Home(home), limited) == checkpoint_folder(
-        Home(home), limited.model_copy(update={"epoch_seconds": 9.0, "total_seconds": 9.0})
+    assert checkpoint_folder(house, limited) == checkpoint_folder(
+        house, changed(limited, epoch_seconds=9.0, total_seconds=9.0)
     )
