@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 
 from ringrift_ops.airflow.assets import asset
+from ringrift_ops.airflow.links import HostLink
 from ringrift_ops.airflow.triggers import GamesTrigger, JobTrigger, LeaseTrigger, LevelTrigger, revived
 from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.stages.specs import Stage
@@ -152,6 +153,9 @@ class StageTask(OfGeneration):
         super().__init__(**rest)
         self.stage = Stage(stage)
         self.shard = shard
+        self.conn_id: str | None = None
+
+    operator_extra_links = (HostLink(),)
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.leased(context)
@@ -174,8 +178,22 @@ class StageTask(OfGeneration):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Run the stage's job to its end and return the verified result."""
         work.submit(self.stage, token, self.shard)
+        self.tell_where(context, work)
         work.follow(self.stage, token, self.log.info, self.shard)
         return work.complete(self.stage, token, self.shard)
+
+    def tell_where(self, context: Context, work: Work) -> None:
+        """Show the host of the job, while it runs: its connection as a link, and the job in the XCom ``job``."""
+        host, job_id = work.host(self.stage, self.shard), work.job_id(self.stage, self.shard)
+        if host is not None:
+            from ringrift_ops.platform.connections import connection_id
+
+            self.conn_id = connection_id(host)
+            place = work.jobs(self.stage, self.shard).place(job_id)
+            told = {"host": host, "conn_id": self.conn_id, "job_id": job_id, "place": place}
+            context["ti"].xcom_push(key="job", value=told)
+            (link,) = self.operator_extra_links
+            context["ti"].xcom_push(key=link.xcom_key, value=link.get_link(self, ti_key=None))
 
     def on_kill(self) -> None:
         """End the job: the task was marked, cleared, or ran over its time."""
@@ -207,6 +225,7 @@ class TrainTask(StageTask):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
         job_id = work.submit(self.stage, token, self.shard)
+        self.tell_where(context, work)
         status = work.look(self.stage)
         if work.stalled(self.stage, status):
             work.end_stalled(self.stage)
@@ -233,6 +252,7 @@ class TrainTask(StageTask):
             if not status.over:
                 return self.leased(context)
             self._tell(work, status)
+            self.tell_where(context, work)
             result = work.complete(self.stage, lease.token)
         self._announce(context, work, result)
         return result

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from ringrift_ops.home import Home
+from ringrift_ops.platform import connections
+
 
 @dataclass(frozen=True)
 class Component:
@@ -41,7 +44,7 @@ def components(web_port: int, execution_port: int) -> tuple[Component, ...]:
 
 
 def prepare(slots: dict[str, int]) -> None:
-    """Bring the metadata database up to date, make the pools, forget schedule ticks of an earlier time.
+    """Bring the metadata database up to date, make pools and hosts' connections, forget earlier schedule ticks.
 
     ``slots`` by pool name. Nothing else may run on this database.
     """
@@ -63,6 +66,7 @@ def prepare(slots: dict[str, int]) -> None:
             Pool.create_or_update_pool(
                 name, slots=count, description=POOLS[name], include_deferred=name == "training", session=session
             )
+        connections.make(Home.find(), session)
         # The stored tick may be hours old and the scheduler starts it unasked; the timetable gives a new one.
         session.execute(update(DagModel).values(next_dagrun=None, next_dagrun_create_after=None))
 
