@@ -263,7 +263,7 @@ def _distribution(sheet: Sheet, home: Home, made: Sshds, scale: Scale) -> None:
     write_inventory(home, {f"h{number}": sshd.host(f"h{number}") for number, sshd in enumerate(many)})
     seconds = []
     for _ in range(min(3, scale.runs)):
-        sha = promoted(home, hidden=5_000 if scale.runs > 2 else 64)
+        sha = promoted(home, hidden=4_096 if scale.runs > 2 else 64)
         began = time.monotonic()
         deliveries = distributed(home, sha).deliveries
         seconds.append(time.monotonic() - began)

@@ -162,6 +162,7 @@ def test_hostile_text_in_a_spec_and_in_arguments_is_text(jobs: Transport, tmp_pa
 BEAT = "open('heartbeat.jsonl', 'a').write('{{\"phase\": \"{0}\", \"done\": 1}}\\n')\n"
 
 
+@pytest.mark.hosts_campaign
 def test_R40_an_epoch_over_its_time_is_ended_with_all_it_started_and_quick_ones_are_not(jobs: Transport) -> None:
     """The heartbeat's own phase is what is measured: three short epochs pass a limit that the fourth does not."""
     program = "import subprocess, sys, time\n" + "".join(
