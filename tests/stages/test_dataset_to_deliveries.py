@@ -42,7 +42,7 @@ from ringrift_ops.stages.specs import (
     TrainSpec,
     Verdict,
 )
-from ringrift_ops.stages.train import EpochTimeoutError
+from ringrift_ops.stages.train import EpochTimeoutError, TrainingTimeoutError
 from ringrift_ops.store import DamagedObjectError, Store, sha256_file
 from tests.stages.conftest import COMMON, CONFIG, Made, changed, gauntlet_spec, selfplay_spec, spec_file
 
@@ -452,12 +452,17 @@ def test_distribution_again_changes_nothing_and_a_damaged_source_reaches_nobody(
     assert not other.exists()
 
 
-def test_R40_a_slow_epoch_ends_in_its_own_words_and_the_training_goes_on_from_its_checkpoint(
+def test_R40_a_slow_training_ends_in_its_own_words_and_its_checkpoints_are_those_of_any_limit(
     made: Made, house: Home
 ) -> None:
-    limited = changed(made.train, epoch_seconds=1e-6, seed=4_711)
-    with pytest.raises(EpochTimeoutError, match=r"epoch 1 of hex8_2p took longer .*--epoch-timeout"):
+    limited = changed(made.train, epoch_seconds=1e-9, total_seconds=1e-6, seed=4_711)
+    with pytest.raises(TrainingTimeoutError, match=r"the training of hex8_2p took longer .*--timeout"):
         train.run(limited, silent)
+    clock = train._EpochClock(changed(limited, total_seconds=9e9))
+    clock.check(1)
+    with pytest.raises(EpochTimeoutError, match=r"epoch 1 of hex8_2p took longer .*--epoch-timeout"):
+        clock.check(1)
+    clock.check(2)
     assert checkpoint_folder(house, limited) == checkpoint_folder(
         house, changed(limited, epoch_seconds=9.0, total_seconds=9.0)
     )
