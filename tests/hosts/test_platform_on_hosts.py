@@ -160,6 +160,9 @@ def told(place: Home, jobs: LocalJobs) -> None:
     (net,) = ledger.artifacts(config=CONFIG, kind="weights")
     trained = TrainResult.model_validate(ledger.stage_result(generation.id, "train"))
     assert (trained.weights, trained.resumed_from_step > 0) == (net.sha, True)
+    tended = ledger.host_state("trainer")
+    assert tended is not None
+    assert tended.tended_at is not None, "the DAG `hosts` has looked after it"
     job = read_json(jobs.folder(JOB) / "job.json") or {}
     assert (job["timeout_seconds"], job["phase_seconds"]) == (1_200, 1_800)
     assert jobs.log(JOB, limit=1 << 24).text.count("== attempt") == 4
