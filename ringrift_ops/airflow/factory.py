@@ -1,9 +1,10 @@
-"""One DAG per config, and one for nets that were trained outside a run."""
+"""One DAG per config, and those that look after the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, AssetAny, ExceptionRetryPolicy, Param, RetryAction, RetryRule
@@ -17,17 +18,19 @@ from ringrift_ops.airflow.operators import (
     JudgeNet,
     OutsideNets,
     StageTask,
+    TendHosts,
     TrainTask,
     ValidateDatasets,
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import ALERTS, DATA, POOLS, ConfigRow, Settings
+from ringrift_ops.settings import ALERTS, DATA, HOSTS, POOLS, ConfigRow, Inventory, Settings
 from ringrift_ops.stages.specs import Stage
 
 ALERTS_DAG = "alerts"
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
+HOSTS_DAG = "hosts"
 
 CURRICULUM_PRIORITY = "ringrift_ops.airflow.priority.CurriculumPriority"
 """By its name, under which the plugin registers it: Airflow 3.3.2 does not read an instance of a mapped task back."""
@@ -91,6 +94,16 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
     return dag
 
 
+def caretakers(settings: Settings, inventory: Inventory) -> dict[str, Callable[[], DAG]]:
+    """Return by name how to make the DAGs that look after what the configs' own do not: see each."""
+    made: dict[str, Callable[[], DAG]] = {
+        CANDIDATES: partial(build_candidates, settings),
+        DATA_VALIDATION: partial(build_data_validation, settings),
+        ALERTS_DAG: build_alerts,
+    }
+    return made | ({HOSTS_DAG: build_hosts} if inventory else {})
+
+
 def build_candidates(settings: Settings) -> DAG:
     """Return the DAG that takes nets which were trained outside a run through gauntlet, promotion and distribution.
 
@@ -124,6 +137,23 @@ def build_data_validation(settings: Settings) -> DAG:
         default_args={"retries": 3, "retry_policy": FINAL, "execution_timeout": timedelta(hours=1)},
     ) as dag:
         ValidateDatasets(task_id="validate")
+    return dag
+
+
+def build_hosts() -> DAG:
+    """Return the DAG that looks after the hosts of the inventory every few minutes; there is none without hosts."""
+    with DAG(
+        dag_id=HOSTS_DAG,
+        description="Ends what nobody owns on hosts, fetches what they made, brings them the newest nets",
+        schedule=HOSTS.tend_cron,
+        is_paused_upon_creation=False,  # hosts that come back heal themselves
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["ringrift"],
+        default_args={"retries": 0, "execution_timeout": timedelta(seconds=HOSTS.tend_seconds) + timedelta(minutes=5)},
+    ) as dag:
+        TendHosts(task_id="tend")
     return dag
 
 

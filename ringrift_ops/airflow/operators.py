@@ -14,7 +14,9 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 
 from ringrift_ops.airflow.assets import asset
+from ringrift_ops.airflow.links import HostLink
 from ringrift_ops.airflow.triggers import GamesTrigger, JobTrigger, LeaseTrigger, LevelTrigger, revived
+from ringrift_ops.errors import InfrastructureError
 from ringrift_ops.stages.specs import Stage
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ ASSETS: dict[Stage, tuple[str, tuple[str, ...]]] = {
     Stage.PROMOTE: ("canonical", ("canonical", "previous", "reason")),
 }
 """The asset that a stage renews, and which fields of its result the asset event tells."""
+
+
+class UntendedHostError(InfrastructureError):
+    """A host needs somebody who mends it."""
 
 
 class OfGeneration(BaseOperator):
@@ -148,6 +154,9 @@ class StageTask(OfGeneration):
         super().__init__(**rest)
         self.stage = Stage(stage)
         self.shard = shard
+        self.conn_id: str | None = None
+
+    operator_extra_links = (HostLink(),)
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.leased(context)
@@ -170,6 +179,7 @@ class StageTask(OfGeneration):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Run the stage's job to its end and return the verified result."""
         self.submit(work, token)
+        self.tell_where(context, work)
         work.follow(self.stage, token, self.log.info, self.shard)
         return work.complete(self.stage, token, self.shard)
 
@@ -182,6 +192,19 @@ class StageTask(OfGeneration):
 
             self.log.info("carried by %s, run %s", edge.name, summon(edge, job_id))
         return job_id
+
+    def tell_where(self, context: Context, work: Work) -> None:
+        """Show the host of the job, while it runs: its connection as a link, and the job in the XCom ``job``."""
+        host, job_id = work.host(self.stage, self.shard), work.job_id(self.stage, self.shard)
+        if host is not None and work.hosting.edge(host) is None:
+            from ringrift_ops.platform.connections import connection_id
+
+            self.conn_id = connection_id(host)
+            place = work.jobs(self.stage, self.shard).place(job_id)
+            told = {"host": host, "conn_id": self.conn_id, "job_id": job_id, "place": place}
+            context["ti"].xcom_push(key="job", value=told)
+            (link,) = self.operator_extra_links
+            context["ti"].xcom_push(key=link.xcom_key, value=link.get_link(self, ti_key=None))
 
     def on_kill(self) -> None:
         """End the job: the task was marked, cleared, or ran over its time."""
@@ -213,8 +236,9 @@ class TrainTask(StageTask):
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
         """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
         job_id = self.submit(work, token)
+        self.tell_where(context, work)
         status = work.look(self.stage)
-        if work.stalled(status):
+        if work.stalled(self.stage, status):
             work.end_stalled(self.stage)
         if status.over:
             self._tell(work, status)
@@ -234,11 +258,12 @@ class TrainTask(StageTask):
             if lease is None:
                 self.wait_for_lease(context, "leased")
             status = work.look(self.stage)
-            if work.stalled(status):
+            if work.stalled(self.stage, status):
                 work.end_stalled(self.stage)
             if not status.over:
                 return self.leased(context)
             self._tell(work, status)
+            self.tell_where(context, work)
             result = work.complete(self.stage, lease.token)
         self._announce(context, work, result)
         return result
@@ -313,6 +338,29 @@ class EvaluateAlerts(BaseOperator):
             "escalated": [one.id for one in found.escalated],
             "ended": [one.id for one in found.ended],
         }
+
+
+class TendHosts(BaseOperator):
+    """Looks after every host; fails when one has an error that does not pass by itself, as being away does."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from ringrift_ops.home import Home
+        from ringrift_ops.hosts.errors import HostDroppedError, HostHangsError, HostRefusedError
+        from ringrift_ops.ledger import Ledger
+        from ringrift_ops.operations.by import By
+        from ringrift_ops.operations.tending import tend
+
+        away = {kind.__name__ for kind in (HostHangsError, HostDroppedError, HostRefusedError)}
+        reports = tend(Home.find(), Ledger.open(), By.here("every few minutes", "airflow"))
+        for one in reports:
+            if one.error is None:
+                self.log.info("%s: %s", one.host, one.facts)
+            else:
+                self.log.warning("%s", one.error)
+        wrong = [one.error for one in reports if one.error is not None and one.cause not in away]
+        if wrong:
+            raise UntendedHostError("; ".join(wrong))
+        return {one.host: one.facts if one.error is None else {"error": one.error} for one in reports}
 
 
 class JudgeNet(BaseOperator):

@@ -114,7 +114,7 @@ class JobTrigger(LevelTrigger):
         if self.work.host(Stage.TRAIN) is not None:
             self.pause_seconds = HOSTS.poll_seconds
         status = self.work.look(Stage.TRAIN)
-        if status.over or self.work.stalled(status):
+        if status.over or self.work.stalled(Stage.TRAIN, status):
             return {"state": status.state.value}
         self._keep_checkpoint()
         try:

@@ -35,7 +35,7 @@ from ringrift_ops.ledger import (
 from ringrift_ops.operations import breakers, disk
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
-from ringrift_ops.settings import CHECKS, HOSTS, PROFILE_VARIABLE, ProfileRow, Settings
+from ringrift_ops.settings import CHECKS, HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
@@ -51,6 +51,7 @@ from ringrift_ops.stages.specs import (
     Stage,
     StageSpec,
     TrainResult,
+    TrainSpec,
     Verdict,
 )
 from ringrift_ops.store import sha256_file
@@ -267,7 +268,8 @@ class Work:
             stage.value,
             spec,
             job_id=job_id,
-            timeout_seconds=self.profile.task_timeout_seconds,
+            timeout_seconds=spec.total_seconds if isinstance(spec, TrainSpec) else self.profile.task_timeout_seconds,
+            phase_seconds=spec.epoch_seconds if isinstance(spec, TrainSpec) else None,
             env=self.hosting.environment(host) | {PROFILE_VARIABLE: self.profile.name},
             python=self.hosting.python(host),
         )
@@ -295,9 +297,18 @@ class Work:
         if jobs.poll(job_id).state is JobState.RUNNING and (jobs.spec(job_id) or {}).get("token") != token:
             jobs.kill(job_id)
 
-    def stalled(self, status: JobStatus) -> bool:
-        """Return whether a running job has been silent for too long; before it has done anything it may take longer."""
-        return is_stalled(status, self.profile)
+    def stalled(self, stage: Stage, status: JobStatus, shard: int = 0) -> bool:
+        """Return whether a running job has been silent for too long; before it has done anything it may take longer.
+
+        Its heartbeat looks old as well when a clock jumps: it is silent only when none comes while somebody looks.
+        """
+        deadline = time.monotonic() + OPERATIONS.confirm_seconds
+        while is_stalled(status, self.profile):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(1.0)
+            status = self.look(stage, shard)
+        return False
 
     def follow(self, stage: Stage, token: int, say: Callable[[str], object], shard: int = 0) -> None:
         """Wait until the stage's job is over; its log goes to ``say`` line by line, the lease is kept.
@@ -319,7 +330,7 @@ class Work:
                 if rest:
                     say(rest)
                 return
-            if self.stalled(status):
+            if self.stalled(stage, status, shard):
                 self.end_stalled(stage, shard)
             if time.monotonic() - renewed > RENEW_SECONDS:
                 self._renew_or_end(stage, token, shard)

@@ -14,6 +14,7 @@ from ringrift_ops.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from ringrift_ops.home import Home
+    from ringrift_ops.ledger import HostState
     from ringrift_ops.settings import Inventory
     from ringrift_ops.stages.fleet import HostReport
     from ringrift_ops.stages.hosting import Hosting
@@ -57,11 +58,15 @@ def inventory() -> tuple[Home, Inventory]:
 
 @app.command("list")
 def list_hosts(as_json: o.AsJson = False) -> None:
-    """Show the hosts as the inventory has them; asks none of them."""
+    """Show the hosts as the inventory has them, and how they were when last asked; asks none of them."""
     from ringrift_ops.hosts.keys import trusted_keys
+    from ringrift_ops.ledger import Ledger
 
     home, hosts = inventory()
-    keys = trusted_keys(home)
+    keys, states = trusted_keys(home), {}
+    if hosts:
+        ledger = Ledger.open()
+        states = {name: ledger.host_state(name) for name in hosts.hosts}
     rows = [
         {
             "host": name,
@@ -73,6 +78,7 @@ def list_hosts(as_json: o.AsJson = False) -> None:
             "gpu": None if host.gpu is None else f"{host.gpu.name} {host.gpu.memory_gb:g} GB",
             "work_dir": host.work_dir,
             "key_trusted": None if host.is_edge else host.host_key is not None or name in keys,
+            **_standing(states[name]),
         }
         for name, host in hosts.hosts.items()
     ]
@@ -81,8 +87,44 @@ def list_hosts(as_json: o.AsJson = False) -> None:
     elif not rows:
         print(f"no hosts: everything runs on this machine ({home.inventory} does not exist or is empty)")
     else:
-        columns = ("host", "ssh", "role", "can", "jobs", "memory GB", "gpu", "work_dir", "key trusted")
-        print_table(columns, [list(row.values()) for row in rows])
+        columns = (
+            "host",
+            "ssh",
+            "role",
+            "can",
+            "jobs",
+            "memory GB",
+            "gpu",
+            "work_dir",
+            "key trusted",
+            "state",
+            "tended",
+        )
+        shown = [[row[key] for key in row if key not in ("seen_at", "tended_at", "did")] for row in rows]
+        print_table(columns, shown)
+
+
+def _standing(state: HostState | None) -> dict[str, object]:
+    """How a host was when it was last asked, and what the last look after it did (the DAG `hosts`)."""
+    from datetime import UTC, datetime
+
+    def ago(moment: datetime) -> str:
+        return f"{(datetime.now(UTC) - moment).total_seconds() / 60:.0f} min ago"
+
+    if state is None:
+        return {"state": "never asked", "tended": None, "seen_at": None, "tended_at": None, "did": None}
+    done = state.tended or {}
+    counts = [f"{len(done[what])} {what}" for what in ("ended", "brought", "nets", "removed") if done.get(what)]
+    told = None
+    if state.tended_at is not None:
+        told = f"{ago(state.tended_at)}: {done.get('cause') or ', '.join(counts) or 'nothing to do'}"
+    return {
+        "state": "up" if state.away_since is None else f"away since {state.away_since:%Y-%m-%d %H:%M}",
+        "tended": told,
+        "seen_at": state.seen_at,
+        "tended_at": state.tended_at,
+        "did": done or None,
+    }
 
 
 @app.command("trust")
@@ -154,11 +196,16 @@ def health(host: HostNames = None, as_json: o.AsJson = False) -> None:
     hosting, names = _chosen(host, edge=True)
     reports = fleet.health(hosting, names)
     here = [fleet.here(hosting)] if host is None else []
+    tended = {name: _standing(hosting.ledger.host_state(name)) for name in names}
     if as_json:
-        print_json({"hosts": reports, "here": here})
+        shown = [one.model_dump(mode="json") | tended[one.host] for one in reports]
+        print_json({"hosts": shown, "here": here})
     else:
-        columns = ("host", "state", "version", "cpu", "memory free", "gpu", "disk free", "jobs", "clock", "heartbeat")
-        print_table(columns, [_healthy(one) for one in [*here, *reports]])
+        columns = (
+            "host", "state", "version", "cpu", "memory free", "gpu", "disk free", "jobs", "clock", "heartbeat", "tended",
+        )  # fmt: skip
+        rows = [[*_healthy(one), tended[one.host]["tended"]] for one in reports]
+        print_table(columns, [*([*_healthy(one), None] for one in here), *rows])
         _complain(reports)
     _end(reports, ill=[one for one in reports if one.error is None and not one.facts["same_version"]])
 

@@ -42,11 +42,13 @@ def add_to(app: typer.Typer) -> None:
 
 def show(
     model: Annotated[str, typer.Argument(help="A config key (its canonical net), a sha256 or a file.")],
+    file_only: Annotated[
+        bool, typer.Option("--file-only", help="MODEL is a file; no ledger is asked (a host has none).")
+    ] = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Show a net: what its header says, after a look at its digest, and its evaluations on record."""
     from ringrift_ops.cli.nets import net_named
-    from ringrift_ops.ledger import Ledger
     from ringrift_ops.network.weights import read_header as check_header
     from ringrift_ops.settings import CONFIGS
 
@@ -54,30 +56,37 @@ def show(
     header, tensors = read_header(net.path)
     if "digest" in header:
         check_header(net.path)
-    ledger = Ledger.open()
-    key = header.get("config", model)
-    evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == net.sha] if key in CONFIGS else []
-    canonical = ledger.canonical(key) if key in CONFIGS else None
-    known = (
-        [one for one in ledger.artifacts(config=key, kind="weights") if one.sha == net.sha] if key in CONFIGS else []
-    )
     shown: dict[str, Any] = {
         "sha256": net.sha,
         "path": str(net.path),
         "bytes": net.path.stat().st_size,
-        "canonical": canonical is not None and canonical.sha == net.sha,
-        "waivers": known[0].meta.get("waivers", []) if known else [],
+        **({} if file_only else _on_record(net.sha, header.get("config", model))),
         **header,
         "tensors": tensors,
-        "evaluations": [
-            {"verdict": one.verdict, "reason": one.reason, "gate": one.gate_version, "at": one.created_at}
-            for one in evaluations
-        ],
     }
     if as_json:
         print_json(shown)
     else:
         print_fields(shown)
+
+
+def _on_record(sha: str, key: str) -> dict[str, Any]:
+    """What the ledger knows of a net of config ``key``."""
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.settings import CONFIGS
+
+    ledger, known = Ledger.open(), key in CONFIGS
+    evaluations = [one for one in ledger.evaluations(config=key) if one.candidate == sha] if known else []
+    canonical = ledger.canonical(key) if known else None
+    found = [one for one in ledger.artifacts(config=key, kind="weights") if one.sha == sha] if known else []
+    return {
+        "canonical": canonical is not None and canonical.sha == sha,
+        "waivers": found[0].meta.get("waivers", []) if found else [],
+        "evaluations": [
+            {"verdict": one.verdict, "reason": one.reason, "gate": one.gate_version, "at": one.created_at}
+            for one in evaluations
+        ],
+    }
 
 
 def availability(

@@ -35,6 +35,13 @@ def train(
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the first step.")] = None,
     family: Annotated[str | None, typer.Option("--family", help="sparse or convolutional.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    epoch_timeout: Annotated[
+        float | None,
+        typer.Option("--epoch-timeout", help="Seconds an epoch may take; 1800 unless the profile differs."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds all of it may take; else what the profile allows a task.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Link to the weights in the store.")] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Only try it: 1 epoch on 1 % of the games; leaves nothing behind.")
@@ -68,6 +75,8 @@ def train(
             epochs=epochs,
             learning_rate=learning_rate,
             device=device,
+            epoch_seconds=epoch_timeout,
+            total_seconds=timeout,
         )
 
     if smoke or overfit or describe:
@@ -116,6 +125,8 @@ def spec_of(
     epochs: int | None = None,
     learning_rate: float | None = None,
     device: str | None = None,
+    epoch_seconds: float | None = None,
+    total_seconds: float | None = None,
 ) -> TrainSpec:
     """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError` and its like.
 
@@ -151,7 +162,14 @@ def spec_of(
         planned = o.changed(planned, {"family": family}).model_copy(update={"sizes": dict(sizes)})
     return o.changed(
         planned,
-        {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate, "device": device},
+        {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "device": device,
+            "epoch_seconds": epoch_seconds,
+            "total_seconds": total_seconds,
+        },
     )
 
 

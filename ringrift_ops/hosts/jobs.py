@@ -27,6 +27,8 @@ from ringrift_ops.errors import (
 EFFECTS_VARIABLE = "RINGRIFT_EFFECTS"
 """Names the file that a stage writes its effects on the ledger into, where it runs on a host without the ledger."""
 
+_NOT_WORK = frozenset({"token", "epoch_seconds", "total_seconds"})
+
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 
 
@@ -112,6 +114,7 @@ class Job(BaseModel):
     spec: dict[str, Any] = Field(description="written as spec.json")
     env: dict[str, str] = Field(default_factory=dict)
     timeout_seconds: float = Field(gt=0.0, description="wall clock of one attempt")
+    phase_seconds: float | None = Field(default=None, gt=0.0, description="of one phase that its heartbeat tells of")
     grace_seconds: float = Field(default=10.0, ge=0.0, description="between SIGTERM and SIGKILL")
 
     @field_validator("job_id")
@@ -126,6 +129,7 @@ def stage_job(
     *,
     job_id: str,
     timeout_seconds: float,
+    phase_seconds: float | None = None,
     env: Mapping[str, str] | None = None,
     python: str = sys.executable,
 ) -> Job:
@@ -142,12 +146,15 @@ def stage_job(
         spec=spec.model_dump(mode="json"),
         env=dict(env or {}),
         timeout_seconds=timeout_seconds,
+        phase_seconds=phase_seconds,
     )
 
 
 def same_work(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two specs ask for the same work: the fencing token is who asks, not what."""
-    return {k: v for k, v in one.items() if k != "token"} == {k: v for k, v in other.items() if k != "token"}
+    """Return whether two specs ask for the same work: the token is who asks, and the limits how long it may take."""
+    return {k: v for k, v in one.items() if k not in _NOT_WORK} == {
+        k: v for k, v in other.items() if k not in _NOT_WORK
+    }
 
 
 class JobState(StrEnum):

@@ -162,8 +162,9 @@ class LocalJobs:
             )  # fmt: skip
         if runner is not None and alive:
             return _seen(
-                folder, job_id, JobState.RUNNING, attempt=runner.attempt, pid=runner.process.pid, started=runner.since
-            )
+                folder, job_id, JobState.RUNNING, attempt=runner.attempt, pid=runner.process.pid, started=runner.since,
+                age=runner.process.age(),
+            )  # fmt: skip
         if look_at_lock and not submitting and (runner is None or runner.attempt != attempt):
             with locked(folder.submit_lock, wait=False) as free:
                 if not free:
@@ -293,6 +294,16 @@ class LocalJobs:
             return
         write_json(kept / "reason.json", {"reason": reason, "at": now.isoformat(timespec="milliseconds")})
 
+    def drop_set_aside(self, older: float) -> list[str]:
+        """Remove what was set aside more than ``older`` seconds ago, by this machine's clock; returns their names."""
+        kept = self.root / REFUSED
+        dropped = []
+        for path in sorted(kept.iterdir()) if kept.is_dir() else []:
+            if time.time() - path.stat().st_mtime > older:
+                shutil.rmtree(path, ignore_errors=True)
+                dropped.append(path.name)
+        return dropped
+
     def place(self, job_id: str) -> str:
         """Return the job's folder, for messages."""
         return str(self.folder(job_id))
@@ -350,14 +361,15 @@ def _seen(
     reason: str = "",
     started: str | None = None,
     ended: str | None = None,
+    age: float | None = None,
 ) -> JobStatus:
-    heartbeat, age = _heartbeat(folder.heartbeat)
+    heartbeat, heartbeat_age = _heartbeat(folder.heartbeat)
     try:
         begun = None if started is None else datetime.fromisoformat(started)
         return JobStatus(
             job_id=job_id, state=state, attempt=attempt, pid=pid, raw_code=raw_code, reason=reason,
-            started=started, ended=ended, heartbeat=heartbeat, heartbeat_age=age,
-            age=None if begun is None else max(0.0, (datetime.now(UTC) - begun).total_seconds()),
+            started=started, ended=ended, heartbeat=heartbeat, heartbeat_age=heartbeat_age,
+            age=None if begun is None else age or max(0.0, (datetime.now(UTC) - begun).total_seconds()),
         )  # fmt: skip
     except ValueError as error:
         raise DamagedJobFolderError(f"{folder.path} does not describe a job: {error}") from error

@@ -35,6 +35,14 @@ class ProcessIdentity:
         """Return whether this very process runs; a zombie does not."""
         return self.boot_id == boot_id() and started_mark(self.pid) == self.started
 
+    def age(self) -> float | None:
+        """Return for how many seconds it has run, by the kernel's clock; None where that is not told."""
+        try:
+            uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+            return max(0.0, uptime - int(self.started) / os.sysconf("SC_CLK_TCK"))
+        except (OSError, ValueError):
+            return None
+
 
 def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of a running process, None when there is none with that pid."""

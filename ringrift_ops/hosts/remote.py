@@ -113,6 +113,10 @@ class RemoteJobs:
         """End processes of jobs that nobody minds any more; returns the ids of those jobs."""
         return list(self.answer("reap", seconds=HOSTS.submit_seconds))
 
+    def drop_set_aside(self, older: float) -> list[str]:
+        """Remove what was set aside more than ``older`` seconds ago, by the host's clock; returns their names."""
+        return list(self.answer("drop_set_aside", older=older))
+
     def place(self, job_id: str) -> str:
         """Return the job's folder on the host, for messages."""
         return f"{self.name}:{self.link.host.work_dir}/jobs/{checked_job_id(job_id)}"

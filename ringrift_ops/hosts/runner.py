@@ -9,6 +9,7 @@ Exit code of the foreground part: 0 when the runner minds the job, 3 when anothe
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,8 @@ from ringrift_ops.hosts.processes import JOB_VARIABLE, end_processes, identify, 
 
 ALREADY_MINDED = 3
 COULD_NOT_START = 127
+_PHASE_LOOK_SECONDS = 1.0
+_HEARTBEAT_TAIL = 1 << 14
 _READY = b"1"
 _MINDED = b"2"
 
@@ -133,15 +136,52 @@ def _run(folder: JobFolder, job: dict[str, Any]) -> tuple[int, str]:
     except OSError as error:
         print(f"runner: cannot start {job['argv'][0]}: {error.strerror}", flush=True)
         return COULD_NOT_START, f"could not start: {error.strerror}"
-    deadline = time.monotonic() + float(job["timeout_seconds"])
-    try:
-        code = command.wait(timeout=max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        print(f"runner: over its time limit of {job['timeout_seconds']:g} s", flush=True)
-        return TIMEOUT_CODE, f"ran past its limit of {job['timeout_seconds']:g} s"
+    late = _wait(command, folder, float(job["timeout_seconds"]), job.get("phase_seconds"))
+    if late is not None:
+        print(f"runner: {late}", flush=True)
+        return TIMEOUT_CODE, late
+    code = command.returncode
     if code < 0:
         return SIGNAL_BASE - code, f"ended by {signal.Signals(-code).name}"
     return code, "exited"
+
+
+def _wait(command: subprocess.Popen[bytes], folder: JobFolder, limit: float, phase_limit: float | None) -> str | None:
+    """Wait for the command; return which limit it ran past, None when it ended by itself.
+
+    By this machine's monotonic clock: a wall clock that jumps changes nothing.
+    """
+    began = since = time.monotonic()
+    phase: str | None = None
+    while True:
+        left = limit - (time.monotonic() - began)
+        step = left if phase_limit is None else min(left, _PHASE_LOOK_SECONDS, phase_limit)
+        try:
+            command.wait(timeout=max(0.0, step))
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+            if now - began >= limit:
+                return f"ran past its limit of {limit:g} s"
+            if phase_limit is not None:
+                found = _phase(folder)
+                if found != phase:
+                    phase, since = found, now
+                elif phase is not None and now - since > phase_limit:
+                    return f"ran past its limit of {phase_limit:g} s in {phase}"
+        else:
+            return None
+
+
+def _phase(folder: JobFolder) -> str | None:
+    """Return the phase of the last whole heartbeat, None when there is none."""
+    try:
+        with folder.heartbeat.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _HEARTBEAT_TAIL))
+            lines = stream.read().splitlines(keepends=True)
+        told = json.loads(next(line for line in reversed(lines) if line.endswith(b"\n")))
+        return str(told["phase"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):  # no phase is told yet
+        return None
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -44,6 +45,10 @@ class NotAHostPathError(UsageError):
     """A path that does not stay below the host's home."""
 
 
+class UnreadableNetError(InfrastructureError):
+    """A net that this host cannot read."""
+
+
 class UnknownRequestError(UsageError):
     """A request that this version does not know."""
 
@@ -64,6 +69,7 @@ class Server:
             "effects": self.jobs.effects,
             "forget": self.jobs.forget,
             "set_aside": self.jobs.set_aside,
+            "drop_set_aside": self.jobs.drop_set_aside,
             "all": self.jobs.all,
             "reap": self.jobs.reap,
             "facts": lambda: facts(self.home),
@@ -74,6 +80,7 @@ class Server:
             "link": self.link,
             "remove": self.remove,
             "room": self.room,
+            "show": self.show,
         }
 
     def greeting(self) -> dict[str, Any]:
@@ -150,6 +157,19 @@ class Server:
     def link(self, link: str, target: str) -> None:
         """Point ``link`` at ``target`` in one step, both below the home."""
         replace_symlink(self.path(link), self.path(target))
+
+    def show(self, path: str) -> dict[str, Any]:
+        """Return what this host's own ``ringrift model show`` says of a net. Raises :class:`UnreadableNetError`."""
+        command = [sys.executable, "-m", "ringrift_ops.cli", "model", "show", str(self.path(path))]
+        environment = os.environ | {"RINGRIFT_HOME": str(self.home.root)}
+        answer = subprocess.run(
+            [*command, "--file-only", "--json"], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        if answer.returncode != 0:
+            said = (answer.stderr or answer.stdout).strip().splitlines() or ["nothing said"]
+            raise UnreadableNetError(f"`ringrift model show {path}` ended with {answer.returncode}: {said[-1]}")
+        return dict(json.loads(answer.stdout))
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder; one that is not there is none to remove."""

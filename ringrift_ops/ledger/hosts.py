@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -116,6 +117,10 @@ class Hosts(Connected):
             since = before.away_since
         self._note(name, away_since=since, reason=reason)
         return HostState(name, before.seen_at if before else None, since, reason, before.boot_id if before else None)
+
+    def host_tended(self, name: str, done: dict[str, Any], now: datetime | None = None) -> None:
+        """Note what a look after a host came to, see :class:`HostState`."""
+        self._note(name, tended_at=now or utc_now(), tended=done)
 
     def _note(self, name: str, **values: object) -> None:
         table = schema.hosts

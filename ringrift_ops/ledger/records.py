@@ -184,13 +184,18 @@ class PlayShard:
 
 @dataclass(frozen=True)
 class HostState:
-    """How a host was when it was last asked. ``away_since``: since when nobody has reached it, None if it is up."""
+    """How a host was when it was last asked. ``away_since``: since when nobody has reached it, None if it is up.
+
+    ``tended``: what the last look after it did, {"error", "ended", "brought", "nets", "removed"}; ``tended_at``: when.
+    """
 
     name: str
     seen_at: datetime | None
     away_since: datetime | None
     reason: str | None
     boot_id: str | None
+    tended_at: datetime | None = None
+    tended: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

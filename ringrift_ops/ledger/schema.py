@@ -160,6 +160,8 @@ hosts = sa.Table(
     sa.Column("away_since", UtcDateTime),
     sa.Column("reason", sa.Text),
     sa.Column("boot_id", sa.String(64)),
+    sa.Column("tended_at", UtcDateTime),
+    sa.Column("tended", sa.JSON),
 )
 
 host_rates = sa.Table(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -125,8 +125,10 @@ def _rows_before(unfinished: list[Generation], now: float) -> datetime:
     return datetime.fromtimestamp(min([now - RETENTION.airflow_days * _DAY, *begun]), UTC)
 
 
-def apply(home: Home, ledger: Ledger, by: By, tables: Tables | None = None) -> RetentionPlan:
-    """Remove what the plan of this moment names, and return it. One at a time; every file is on record in the audit.
+def apply(
+    home: Home, ledger: Ledger, by: By, tables: Tables | None = None, kinds: Collection[str] | None = None
+) -> RetentionPlan:
+    """Remove what the plan of this moment names (of ``kinds`` only), and return it; every file is in the audit.
 
     Raises ``LeaseHeldError`` while another retention runs, ``MissingReasonError``.
     """
@@ -134,6 +136,8 @@ def apply(home: Home, ledger: Ledger, by: By, tables: Tables | None = None) -> R
     lease = ledger.acquire_lease(LEASE, by.actor)
     try:
         plan = retention_plan(home, ledger, tables=tables)
+        if kinds is not None:
+            plan = replace(plan, removals=[one for one in plan.removals if one.kind in kinds])
         for one in plan.removals:
             place = home.relative(one.path)
             by.audited(ledger, "remove", None, kind=one.kind, path=place, sha=one.sha, why=one.why)

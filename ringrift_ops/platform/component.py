@@ -9,6 +9,9 @@ from pathlib import Path
 DOOR_VARIABLE = "RINGRIFT_EDGE_DOOR"
 """Set in the process whose only visitors are hosts of role edge: it answers nothing else."""
 
+from ringrift_ops.home import Home
+from ringrift_ops.platform import connections
+
 
 @dataclass(frozen=True)
 class Component:
@@ -49,7 +52,7 @@ def components(web_port: int, execution_port: int, door: Component | None = None
 
 
 def prepare(slots: dict[str, int]) -> None:
-    """Bring the metadata database up to date, make the pools, forget schedule ticks of an earlier time.
+    """Bring the metadata database up to date, make pools and hosts' connections, forget earlier schedule ticks.
 
     ``slots`` by pool name. Nothing else may run on this database.
     """
@@ -72,6 +75,7 @@ def prepare(slots: dict[str, int]) -> None:
             Pool.create_or_update_pool(
                 name, slots=count, description=POOLS[name], include_deferred=name == "training", session=session
             )
+        connections.make(Home.find(), session)
         # The stored tick may be hours old and the scheduler starts it unasked; the timetable gives a new one.
         session.execute(update(DagModel).values(next_dagrun=None, next_dagrun_create_after=None))
 

@@ -222,6 +222,7 @@ class ProfileRow(Row):
     mirror_games: int = Field(ge=0, description="against heuristic search at equal simulations; shown, not gated")
 
     task_timeout_seconds: int = Field(gt=0, description="of any one task")
+    epoch_timeout_seconds: int = Field(default=1_800, gt=0, description="of an epoch of a training (R40)")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
     disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
 
@@ -426,6 +427,10 @@ class HostRules(Row):
     poll_seconds: float = Field(default=5.0, description="between two looks of a deferred task at a job on a host")
     lost_seconds: float = Field(default=600.0, description="a host unreachable for so long is lost: work moves on")
     health_seconds: float = Field(default=20.0, description="per host in `ringrift cluster health` and its like")
+    tend_cron: str = Field(default="*/5 * * * *", description="when the DAG `hosts` looks after every host, UTC")
+    tend_seconds: float = Field(
+        default=240.0, description="per host in one look; what a transfer has not done by then, the next goes on with"
+    )
     install_seconds: float = Field(default=900.0, description="for installing the package on a host")
     drain_seconds: float = Field(default=14_400.0, description="for a host's jobs to end before an update")
     checkpoint_seconds: float = Field(default=300.0, description="between two copies of a training's checkpoint")
@@ -449,6 +454,7 @@ class OperationsRules(Row):
         default=300.0,
         description="what a job may take longer to begin than between two heartbeats: compiling takes minutes at worst",
     )
+    confirm_seconds: float = Field(default=10.0, description="a silent job is watched so long before it is ended")
     log_first_events: int = Field(default=10_000, description="newest events that a log begins with when it is missing")
     breaker_failures: int = Field(default=5, description="infrastructure errors in a row that open a breaker")
     breaker_seconds: int = Field(default=600, description="after which an open breaker lets one attempt through")

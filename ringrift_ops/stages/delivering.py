@@ -10,6 +10,7 @@ from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import AwayHostError, DamagedTransferError, UnreachableHostError
 from ringrift_ops.hosts.files import push
+from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.settings import CONFIGS, HOSTS, Settings
 from ringrift_ops.stages.hosting import Hosting
@@ -65,9 +66,7 @@ def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:
     push(remote, source, path, net.sha, read_only=True, force=force)
     if _newest(hosting.ledger, net.config) == net.sha:
         remote.answer("link", link=link, target=path)
-        found = remote.answer("file", seconds=HOSTS.digest_seconds, path=link)
-        if found is None or found["sha"] != net.sha:
-            raise DamagedTransferError(host, f"{link} reads back as {found and found['sha']}, not {net.sha}")
+        _read_back(remote, link, net)
         hosting.seen(host)
     newest = _newest(hosting.ledger, net.config)
     if newest is not None and newest != net.sha:
@@ -77,6 +76,16 @@ def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:
             destination=destination, path=path, verified=True, error=f"superseded by {newest}", state="stale"
         )
     return Delivery(destination=destination, path=path, verified=True, error=None, state="verified")
+
+
+def _read_back(remote: RemoteJobs, link: str, net: Net) -> None:
+    """Make sure that the host itself reads, under the net's name, this net of this config."""
+    found = remote.answer("show", seconds=HOSTS.digest_seconds, path=link)
+    if (found["sha256"], found.get("config")) != (net.sha, net.config):
+        raise DamagedTransferError(
+            remote.name,
+            f"{link} reads back as {found['sha256']} of {found.get('config')}, not {net.sha} of {net.config}",
+        )
 
 
 def canonical_name(home: Home, config: str) -> str:

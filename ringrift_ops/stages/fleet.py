@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from ringrift_ops.errors import RingRiftError
 from ringrift_ops.hosts.edge import EdgeJobs
-from ringrift_ops.hosts.errors import UnreachableHostError
+from ringrift_ops.hosts.errors import HostHangsError, UnreachableHostError
 from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.files import pull
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.hosts.versions import difference, versions
-from ringrift_ops.ledger import GenerationState, UnknownGenerationError
+from ringrift_ops.ledger import Generation, GenerationState, UnknownGenerationError
+from ringrift_ops.ledger.engine import utc_now
 from ringrift_ops.settings import CONFIGS, HOSTS
 from ringrift_ops.stages.delivering import catch_up
 from ringrift_ops.stages.hosting import Hosting
@@ -41,17 +44,41 @@ class HostReport(Frozen):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
-def on_all(names: list[str], step: Callable[[str], dict[str, Any]]) -> list[HostReport]:
-    """Return what ``step`` came to on each host, asked side by side, in the order of ``names``."""
+def on_all(names: list[str], step: Callable[[str], dict[str, Any]], within: float | None = None) -> list[HostReport]:
+    """Return what ``step`` came to on each host, asked side by side, in the order of ``names``.
 
-    def one(name: str) -> HostReport:
+    A host that is not done ``within`` so many seconds is reported so, and left to itself. What is no error of ours is
+    raised.
+    """
+    answers: queue.Queue[tuple[str, HostReport | BaseException]] = queue.Queue()
+
+    def one(name: str) -> None:
         try:
-            return HostReport(host=name, error=None, facts=step(name))
+            answers.put((name, HostReport(host=name, error=None, facts=step(name))))
         except RingRiftError as error:
-            return HostReport(host=name, error=str(error), cause=type(error).__name__)
+            answers.put((name, HostReport(host=name, error=str(error), cause=type(error).__name__)))
+        except BaseException as error:
+            answers.put((name, error))  # raised below, in the thread that asked
+            raise
 
-    with ThreadPoolExecutor(max(1, len(names))) as threads:
-        return list(threads.map(one, names))
+    for name in names:
+        # Not a pool: its threads would keep this process from ending while one of them hangs.
+        threading.Thread(target=one, args=(name,), daemon=True).start()
+    done: dict[str, HostReport] = {}
+    deadline = None if within is None else time.monotonic() + within
+    while len(done) < len(names):
+        try:
+            name, answer = answers.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if isinstance(answer, BaseException):
+            raise answer
+        done[name] = answer
+    late = f"not done within {within} s; what is under way goes on next time"
+    return [
+        done.get(name) or HostReport(host=name, error=f"host {name}: {late}", cause=HostHangsError.__name__)
+        for name in names
+    ]
 
 
 def health(hosting: Hosting, names: list[str]) -> list[HostReport]:
@@ -60,26 +87,29 @@ def health(hosting: Hosting, names: list[str]) -> list[HostReport]:
     ``version`` is what differs, or the package's; each host is given ``HOSTS.health_seconds``.
     """
 
-    def look(name: str) -> dict[str, Any]:
-        asked = time.time()
-        try:
-            edge = hosting.edge(name)
-            if edge is not None:
-                return _known(hosting, edge)
-            found = dict(hosting.remote(name).answer("facts", within=HOSTS.health_seconds))
-        except UnreachableHostError as error:
-            hosting.lost(error)
-            raise
-        offset = found["time"] - (asked + time.time()) / 2
-        hosting.seen(name)
-        other = difference(versions(), found["versions"])
-        return found | {
-            "clock_offset": round(offset, 3),
-            "same_version": other is None,
-            "version": other or found["versions"]["package"],
-        }
+    return on_all(names, lambda name: look(hosting, name))
 
-    return on_all(names, look)
+
+def look(hosting: Hosting, name: str) -> dict[str, Any]:
+    """Return how one host is, as :func:`health` does, and note whether it is there."""
+    asked = time.time()
+    try:
+        edge = hosting.edge(name)
+        if edge is not None:
+            return _known(hosting, edge)
+        remote = hosting.remote(name)
+        found = dict(remote.answer("facts", within=HOSTS.health_seconds))
+    except UnreachableHostError as error:
+        hosting.lost(error)
+        raise
+    offset = found["time"] - (asked + time.time()) / 2
+    hosting.seen(name)
+    other = difference(versions(), found["versions"])
+    return found | {
+        "clock_offset": round(offset, 3),
+        "same_version": other is None,
+        "version": other or found["versions"]["package"],
+    }
 
 
 def _known(hosting: Hosting, edge: EdgeJobs) -> dict[str, Any]:
@@ -110,16 +140,34 @@ def sync(hosting: Hosting, names: list[str]) -> list[HostReport]:
 
     Returns {"brought" (paths below the home), "ended" (job ids), "nets" (sha256 it lacked)} per host.
     """
+    return on_all(names, lambda name: sync_one(hosting, name))
 
-    def step(name: str) -> dict[str, Any]:
-        remote = hosting.remote(name)
-        remote.answer("facts", within=HOSTS.health_seconds)
-        ended = reap(hosting, name)
-        brought = [path for job_id in remote.all() for path in _bring_back(hosting, remote, job_id)]
-        hosting.seen(name)
-        return {"brought": brought, "ended": ended, "nets": catch_up(hosting, name)}
 
-    return on_all(names, step)
+def sync_one(hosting: Hosting, name: str) -> dict[str, Any]:
+    """The same for one host."""
+    look(hosting, name)
+    remote = hosting.remote(name)
+    ended = reap(hosting, name)
+    brought = [path for job_id in remote.all() for path in _bring_back(hosting, remote, job_id)]
+    return {"brought": brought, "ended": ended, "nets": catch_up(hosting, name)}
+
+
+def over_long_ago(hosting: Hosting, host: str, seconds: float) -> list[str]:
+    """Return the jobs on a host that are over, and whose generation has been over for so many seconds.
+
+    By the ledger's own times: no clock of a host counts. A job that a generation under way may resume is none of them,
+    nor is one of a generation that this ledger does not know.
+    """
+    remote = hosting.remote(host)
+    return [
+        job_id
+        for job_id in remote.all()
+        if (generation := _generation_of(hosting, job_id)) is not None
+        and generation.state in (GenerationState.FINISHED, GenerationState.WITHDRAWN)
+        and utc_now() - max(generation.finished_at or generation.seen_at, generation.seen_at)
+        > timedelta(seconds=seconds)
+        and remote.poll(job_id).over
+    ]
 
 
 def _bring_back(hosting: Hosting, remote: RemoteJobs, job_id: str) -> list[str]:
@@ -155,19 +203,25 @@ def reap(hosting: Hosting, host: str) -> list[str]:
     return ended
 
 
-def _disowned(hosting: Hosting, host: str, job_id: str) -> str | None:
-    if (part := _PART.fullmatch(job_id)) is not None:
-        return _disowned_part(hosting, host, part[2], int(part[3]))
+def _generation_of(hosting: Hosting, job_id: str) -> Generation | None:
+    """Return the generation of a job, None when this ledger has none of that config and number."""
     named = _GENERATION.fullmatch(job_id)
     if named is None:
         return None
-    number, stage, shard = int(named[2]), named[3], int(named[4] or 0)
     try:
-        generation = hosting.ledger.generation(number)
+        generation = hosting.ledger.generation(int(named[2]))
     except UnknownGenerationError:
         return None
-    if generation.config != named[1]:
+    return generation if generation.config == named[1] else None
+
+
+def _disowned(hosting: Hosting, host: str, job_id: str) -> str | None:
+    if (part := _PART.fullmatch(job_id)) is not None:
+        return _disowned_part(hosting, host, part[2], int(part[3]))
+    named, generation = _GENERATION.fullmatch(job_id), _generation_of(hosting, job_id)
+    if named is None or generation is None:
         return None
+    number, stage, shard = int(named[2]), named[3], int(named[4] or 0)
     if generation.state in (GenerationState.FINISHED, GenerationState.WITHDRAWN):
         return f"generation {number} is {generation.state.value}"
     placed = next((run for run in hosting.ledger.stage_runs(number, stage) if run.shard == shard), None)

@@ -125,6 +125,8 @@ class Order:
             device=row.device,
             checkpoint_every_steps=row.checkpoint_every_steps,
             output=output,
+            epoch_seconds=row.epoch_timeout_seconds,
+            total_seconds=row.task_timeout_seconds,
         )
 
     def gauntlet(

@@ -167,6 +167,8 @@ class TrainSpec(StageSpec):
     device: str
     checkpoint_every_steps: int = Field(gt=0)
     output: str | None
+    epoch_seconds: float = Field(default=1_800.0, gt=0.0, description="longest time of an epoch (R40)")
+    total_seconds: float = Field(default=14_400.0, gt=0.0, description="longest time of an attempt (R40)")
 
 
 class TrainResult(Frozen):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringrift_ops.errors import RingRiftError
+from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.network.checkpoints import NAME
 from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
@@ -50,6 +51,39 @@ def _checkpoint(path: Path) -> Path:
     return path / NAME if path.is_dir() else path
 
 
+class EpochTimeoutError(InfrastructureError):
+    """An epoch took longer than the spec allows."""
+
+
+class TrainingTimeoutError(InfrastructureError):
+    """A training took longer than the spec allows."""
+
+
+@dataclass
+class _EpochClock:
+    """Ends a training that is slow; one that hangs is ended by whoever minds its job."""
+
+    spec: TrainSpec
+    epoch: int = 0
+    began: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+
+    def check(self, epoch: int) -> None:
+        now, spec = time.monotonic(), self.spec
+        if epoch != self.epoch:
+            self.epoch, self.since = epoch, now
+        if now - self.since > spec.epoch_seconds:
+            raise EpochTimeoutError(
+                f"epoch {epoch} of {spec.config} took longer than {spec.epoch_seconds:g} s: raise "
+                "epoch_timeout_seconds of the profile (--epoch-timeout); it goes on from its checkpoint"
+            )
+        if now - self.began > spec.total_seconds:
+            raise TrainingTimeoutError(
+                f"the training of {spec.config} took longer than {spec.total_seconds:g} s: raise "
+                "task_timeout_seconds of the profile (--timeout); it goes on from its checkpoint"
+            )
+
+
 def _plan(spec: TrainSpec) -> Plan:
     return Plan(
         config=spec.config,
@@ -78,8 +112,10 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
     dataset, parent = _dataset(home, spec), _parent(home, spec)
     folder = checkpoint_folder(home, spec)
     atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
+    clock = _EpochClock(spec)
 
     def show(progress: Progress) -> None:
+        clock.check(progress.epoch)
         report(
             Heartbeat(
                 stage=Stage.TRAIN,

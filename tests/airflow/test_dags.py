@@ -55,6 +55,13 @@ def test_the_dag_file_makes_a_dag_per_config_and_imports_nothing_heavy(tmp_path:
     assert len(DAG_FILE.read_text().splitlines()) < 60
 
 
+def test_R72_hosts_are_looked_after_where_there_are_any(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "distributed_hosts.yaml").write_text("hosts: {}\n")
+    assert "hosts" in imported(tmp_path)["dags"]
+    assert imported(tmp_path, _AIRFLOW_PARSING_CONTEXT_DAG_ID="hosts")["dags"] == ["hosts"]
+
+
 def test_a_task_process_builds_its_own_dag_only(tmp_path: Path) -> None:
     assert imported(tmp_path, _AIRFLOW_PARSING_CONTEXT_DAG_ID="hex8_2p")["dags"] == ["hex8_2p"]
 

@@ -51,6 +51,10 @@ def measure_of(part: str, home: Path | None) -> Measure:
         from tests.bench.hops import hops
 
         return hops
+    if part == "hosts":
+        from tests.bench.hosts import hosts
+
+        return hosts
     from tests.bench import first
 
     return first.first if home is None else lambda _: first.recorded(home)

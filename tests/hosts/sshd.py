@@ -54,6 +54,7 @@ class Sshd:
     client_key: Path
     options: Sequence[str] = ()
     wrap: Sequence[str] = ()
+    address: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +78,7 @@ class Sshd:
         Path("/run/sshd").mkdir(exist_ok=True)
         cache = os.environ["RINGRIFT_NUMBA_CACHE"]
         lines = [
-            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder}/host_key",
+            f"Port {self.port}", f"ListenAddress {self.address}", f"HostKey {self.folder}/host_key",
             f"PidFile {self.folder}/pid", f"AuthorizedKeysFile {self.folder}/authorized_keys", "StrictModes no",
             "PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no",
             "PermitRootLogin prohibit-password", "Subsystem sftp internal-sftp",
@@ -92,7 +93,7 @@ class Sshd:
     def listens(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"sshd ended: {self.log}"
-        return f"Server listening on 127.0.0.1 port {self.port}" in self.log
+        return f"Server listening on {self.address} port {self.port}" in self.log
 
     def sessions(self) -> list[ProcessIdentity]:
         """The processes of sshd that hold a connection."""
@@ -118,7 +119,7 @@ class Sshd:
     def host(self, name: str = "one", **changes: object) -> Host:
         """The host as an inventory would name it, sharing this environment's Python."""
         row: dict[str, object] = {
-            "name": name, "ssh_host": "127.0.0.1", "ssh_port": self.port, "role": "mixed", "max_parallel_jobs": 4,
+            "name": name, "ssh_host": self.address, "ssh_port": self.port, "role": "mixed", "max_parallel_jobs": 4,
             "key_file": str(self.client_key), "host_key": self.host_key, "work_dir": str(self.work),
             "python": sys.executable,
         }  # fmt: skip
@@ -152,8 +153,8 @@ class Sshds:
         new_key(self.client_key)
         self.made: list[Sshd] = []
 
-    def make(self, *, options: Sequence[str] = (), wrap: Sequence[str] = ()) -> Sshd:
-        sshd = Sshd(self.program, self.root / f"host{len(self.made)}", self.client_key, options, wrap)
+    def make(self, *, options: Sequence[str] = (), wrap: Sequence[str] = (), address: str = "127.0.0.1") -> Sshd:
+        sshd = Sshd(self.program, self.root / f"host{len(self.made)}", self.client_key, options, wrap, address)
         self.made.append(sshd)
         return sshd.start()
 

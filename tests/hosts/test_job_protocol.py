@@ -157,3 +157,26 @@ def test_hostile_text_in_a_spec_and_in_arguments_is_text(jobs: Transport, tmp_pa
     assert over(jobs) is JobState.DONE
     assert jobs.collect(NAME) == {"said": hostile, "spec": hostile}
     assert not trap.exists()
+
+
+BEAT = "open('heartbeat.jsonl', 'a').write('{{\"phase\": \"{0}\", \"done\": 1}}\\n')\n"
+
+
+@pytest.mark.hosts_campaign
+def test_R40_an_epoch_over_its_time_is_ended_with_all_it_started_and_quick_ones_are_not(jobs: Transport) -> None:
+    """The heartbeat's own phase is what is measured: three short epochs pass a limit that the fourth does not."""
+    program = "import subprocess, sys, time\n" + "".join(
+        BEAT.format(f"epoch {number}") + "time.sleep(1.5)\n" for number in (1, 2, 3)
+    )
+    hung = f"subprocess.run([sys.executable, '-c', {SLEEP!r}])"
+    job = a_job(program + BEAT.format("epoch 4") + hung).model_copy(update={"phase_seconds": 4.0})
+    jobs.submit_or_adopt(job)
+    assert over(jobs) is JobState.FAILED
+    status = jobs.poll(NAME)
+    assert (status.raw_code, status.reason) == (124, "ran past its limit of 4 s in epoch 4")
+
+
+def test_R40_a_training_over_its_whole_time_is_ended(jobs: Transport) -> None:
+    jobs.submit_or_adopt(a_job(SLEEP).model_copy(update={"timeout_seconds": 1.0, "phase_seconds": 30.0}))
+    assert over(jobs) is JobState.FAILED
+    assert jobs.poll(NAME).reason == "ran past its limit of 1 s"

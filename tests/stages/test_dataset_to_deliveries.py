@@ -26,6 +26,7 @@ from ringrift_ops.network.training import NoSuchDeviceError
 from ringrift_ops.network.weights import DamagedWeightsError, load_network, read_header
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages import distribute, gauntlet, promote, selfplay, train
+from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.gauntlet import WrongNetError
 from ringrift_ops.stages.heartbeat import silent
 from ringrift_ops.stages.promote import NoEvaluationError
@@ -41,6 +42,7 @@ from ringrift_ops.stages.specs import (
     TrainSpec,
     Verdict,
 )
+from ringrift_ops.stages.train import EpochTimeoutError, TrainingTimeoutError
 from ringrift_ops.store import DamagedObjectError, Store, sha256_file
 from tests.stages.conftest import COMMON, CONFIG, Made, changed, gauntlet_spec, selfplay_spec, spec_file
 
@@ -448,3 +450,19 @@ def test_distribution_again_changes_nothing_and_a_damaged_source_reaches_nobody(
     with pytest.raises(DamagedObjectError):
         distribute.run(distribution(made, other), silent)
     assert not other.exists()
+
+
+def test_R40_a_slow_training_ends_in_its_own_words_and_its_checkpoints_are_those_of_any_limit(
+    made: Made, house: Home
+) -> None:
+    limited = changed(made.train, epoch_seconds=1e-9, total_seconds=1e-6, seed=4_711)
+    with pytest.raises(TrainingTimeoutError, match=r"the training of hex8_2p took longer .*--timeout"):
+        train.run(limited, silent)
+    clock = train._EpochClock(changed(limited, total_seconds=9e9))
+    clock.check(1)
+    with pytest.raises(EpochTimeoutError, match=r"epoch 1 of hex8_2p took longer .*--epoch-timeout"):
+        clock.check(1)
+    clock.check(2)
+    assert checkpoint_folder(house, limited) == checkpoint_folder(
+        house, changed(limited, epoch_seconds=9.0, total_seconds=9.0)
+    )

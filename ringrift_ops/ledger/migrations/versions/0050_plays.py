@@ -6,7 +6,7 @@ from alembic import op
 from ringrift_ops.ledger import schema
 
 revision = "0050"
-down_revision = "0013"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 
