@@ -1,6 +1,4 @@
-"""The DAGs of RingRift: one per config from the settings table, one per host of role edge, and those that look after the
-rest: nets from outside, datasets, hosts, alerts.
-"""
+"""The DAGs of RingRift: one per config from the settings table, one per host of role edge, and their caretakers."""
 
 from airflow.sdk import get_parsing_context
 

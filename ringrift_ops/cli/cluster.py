@@ -202,7 +202,8 @@ def health(host: HostNames = None, as_json: o.AsJson = False) -> None:
         print_json({"hosts": shown, "here": here})
     else:
         columns = (
-            "host", "state", "version", "cpu", "memory free", "gpu", "disk free", "jobs", "clock", "heartbeat", "tended",
+            "host", "state", "version", "cpu", "memory free", "gpu", "disk free", "jobs", "clock", "heartbeat",
+            "tended",
         )  # fmt: skip
         rows = [[*_healthy(one), tended[one.host]["tended"]] for one in reports]
         print_table(columns, [*([*_healthy(one), None] for one in here), *rows])

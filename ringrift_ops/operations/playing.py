@@ -327,7 +327,7 @@ class Playing:
 
     def _merged(self, spec: SelfplaySpec) -> FinishedBatch:
         from ringrift_ops.rules.layout import CODES_VERSION
-        from ringrift_ops.stages.selfplay import batch_path
+        from ringrift_ops.stages.placement import batch_path
 
         path = batch_path(self.home, spec)
         header = {"stage": Stage.SELFPLAY.value, "spec": spec.model_copy(update={"token": 0}).model_dump_json()}

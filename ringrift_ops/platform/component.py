@@ -6,11 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-DOOR_VARIABLE = "RINGRIFT_EDGE_DOOR"
-"""Set in the process whose only visitors are hosts of role edge: it answers nothing else."""
-
 from ringrift_ops.home import Home
 from ringrift_ops.platform import connections
+
+DOOR_VARIABLE = "RINGRIFT_EDGE_DOOR"
+"""Set in the process whose only visitors are hosts of role edge: it answers nothing else."""
 
 
 @dataclass(frozen=True)
