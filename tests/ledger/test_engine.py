@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -163,3 +164,14 @@ def test_importing_the_ledger_brings_in_no_heavy_module() -> None:
     script = "import sys, ringrift_ops.ledger; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "numba", "airflow", "numpy", "alembic"} & set(loaded)
+
+
+def test_a_file_that_somebody_holds_at_its_first_opening_is_waited_for(tmp_path: Path) -> None:
+    """SQLite's own patience is not for the change to write-ahead: four first openings at once lost one now and then."""
+    path = tmp_path / "ledger.db"
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.3, lambda: holder.execute("ROLLBACK")).start()
+    with make_engine(f"sqlite:///{path}?timeout=30").connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    holder.close()
