@@ -170,7 +170,8 @@ def test_a_file_that_somebody_holds_at_its_first_opening_is_waited_for(tmp_path:
     """SQLite's own patience is not for the change to write-ahead: four first openings at once lost one now and then."""
     path = tmp_path / "ledger.db"
     holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute("CREATE TABLE t (x)")
+    holder.execute("BEGIN IMMEDIATE")
     threading.Timer(0.3, lambda: holder.execute("ROLLBACK")).start()
     with make_engine(f"sqlite:///{path}?timeout=30").connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
