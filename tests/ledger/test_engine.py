@@ -172,7 +172,7 @@ def test_a_file_that_somebody_holds_at_its_first_opening_is_waited_for(tmp_path:
     holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     holder.execute("CREATE TABLE t (x)")
     holder.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.3, lambda: holder.execute("ROLLBACK")).start()
+    threading.Timer(1.5, lambda: holder.execute("ROLLBACK")).start()
     with make_engine(f"sqlite:///{path}?timeout=30").connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     holder.close()
