@@ -4,7 +4,7 @@
 #   make run      one generation of CONFIG (hex8_2p) with PROFILE (quick): self-play ... promotion, watched live
 #   make up       the same platform without triggering anything, until stopped
 #   make stop     stops a running one
-#   make test     the whole suite, two workers; `make test-hosts` the long part about hosts
+#   make test     the whole suite, two workers; `make test-hosts` the long part about hosts, `make test-runbooks` about failures
 #   make lint     ruff, mypy strict, tsc
 #   make bench    every figure of docs/bench.md; `make bench-rules` the rules alone
 #
@@ -29,7 +29,7 @@ TSC := $(VENV)/node/installed-$(call digest,$(ENGINE)/package.json $(ENGINE)/pac
 
 export CONFIG PROFILE STAY
 
-.PHONY: help install run up stop test test-hosts lint bench bench-rules docs freeze clean
+.PHONY: help install run up stop test test-hosts test-runbooks lint bench bench-rules docs freeze clean
 help:
 	@sed -n '4,13s/^# \{0,1\}//p' Makefile
 
@@ -72,6 +72,9 @@ run up stop:
 
 test-hosts: install
 	@exec $(BIN)/python -m pytest -m hosts_campaign -n 0 $(ARGS)
+
+test-runbooks: install
+	@exec $(BIN)/python -m pytest -m runbooks_campaign -n 0 $(ARGS)
 
 test: install
 	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)

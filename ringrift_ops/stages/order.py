@@ -124,6 +124,14 @@ class Order:
             clip_norm=row.clip_norm,
             device=row.device,
             checkpoint_every_steps=row.checkpoint_every_steps,
+            checkpoint_every_epoch=row.checkpoint_every_epoch,
+            keep_checkpoints=row.keep_checkpoints,
+            remedies=row.remedies,
+            data_subset=row.data_subset,
+            stop_after_epochs=row.stop_after_epochs,
+            mixed_precision=row.mixed_precision,
+            cudnn_benchmark=row.cudnn_benchmark,
+            cudnn_deterministic=row.cudnn_deterministic,
             output=output,
         )
 
