@@ -12,6 +12,7 @@ from ringrift_ops.cli import (
     cluster,
     control,
     data,
+    diagnose,
     distribute,
     export,
     gauntlet,
@@ -60,6 +61,7 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster, stages,
+    status, diagnose, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster,
+    stages,
 ):  # fmt: skip
     _module.add_to(app)

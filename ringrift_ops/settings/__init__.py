@@ -19,6 +19,7 @@ from ringrift_ops.settings.names import (
     profile_named,
     stage_named,
 )
+from ringrift_ops.settings.remedies import DIAGNOSIS, REMEDIES, DiagnosisRules, RemedyRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -50,6 +51,7 @@ __all__ = [
     "CHECKS",
     "CONFIGS",
     "DATA",
+    "DIAGNOSIS",
     "GATE",
     "GATE_VERSION",
     "GPU_BATCH_SIZES",
@@ -59,11 +61,13 @@ __all__ = [
     "POOLS",
     "PROFILES",
     "PROFILE_VARIABLE",
+    "REMEDIES",
     "RETENTION",
     "STAGE_ALIASES",
     "Checks",
     "ConfigRow",
     "DataRules",
+    "DiagnosisRules",
     "Environment",
     "GateRules",
     "GateThresholds",
@@ -74,6 +78,7 @@ __all__ = [
     "LeaseRules",
     "OperationsRules",
     "ProfileRow",
+    "RemedyRules",
     "RetentionRules",
     "Settings",
     "SettingsFileError",
