@@ -1,8 +1,16 @@
-"""The DAGs of RingRift: one per config, from the settings table, one for nets from outside, one for the datasets."""
+"""The DAGs of RingRift: one per config, from the settings table; for nets from outside, datasets and remedies."""
 
 from airflow.sdk import get_parsing_context
 
-from ringrift_ops.airflow.factory import CANDIDATES, DATA_VALIDATION, build, build_candidates, build_data_validation
+from ringrift_ops.airflow.factory import (
+    CANDIDATES,
+    DATA_VALIDATION,
+    REMEDIES_DAG,
+    build,
+    build_candidates,
+    build_data_validation,
+    build_remedies,
+)
 from ringrift_ops.settings import Settings
 
 settings = Settings.load()
@@ -17,3 +25,6 @@ if only in (None, CANDIDATES):
 
 if only in (None, DATA_VALIDATION):
     globals()[DATA_VALIDATION] = build_data_validation(settings)
+
+if only in (None, REMEDIES_DAG):
+    globals()[REMEDIES_DAG] = build_remedies(settings)

@@ -14,6 +14,7 @@ from ringrift_ops.airflow.operators import (
     FinishGeneration,
     GenerationLease,
     JudgeNet,
+    MendTroubles,
     OutsideNets,
     StageTask,
     TrainTask,
@@ -21,11 +22,12 @@ from ringrift_ops.airflow.operators import (
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import DATA, POOLS, ConfigRow, Settings
+from ringrift_ops.settings import DATA, POOLS, REMEDIES, ConfigRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
+REMEDIES_DAG = "remedies"
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 """Older than any backfill; a run starts by a recent tick of the timetable or by somebody's wish."""
@@ -118,6 +120,23 @@ def build_data_validation(settings: Settings) -> DAG:
         default_args={"retries": 3, "retry_policy": FINAL, "execution_timeout": timedelta(hours=1)},
     ) as dag:
         ValidateDatasets(task_id="validate")
+    return dag
+
+
+def build_remedies(settings: Settings) -> DAG:
+    """Return the DAG that mends what may be mended around trainings, every ten minutes."""
+    with DAG(
+        dag_id=REMEDIES_DAG,
+        description="Mends stale leases, silent jobs, wrong links and deliveries, as the profiles let it",
+        schedule=REMEDIES.cron,
+        is_paused_upon_creation=False,  # what it may do is each profile's remedy_mode
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["ringrift"],
+        default_args={"retries": 0, "execution_timeout": timedelta(minutes=30)},
+    ) as dag:
+        MendTroubles(task_id="mend")
     return dag
 
 

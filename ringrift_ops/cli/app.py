@@ -24,6 +24,7 @@ from ringrift_ops.cli import (
     platform,
     promote,
     recovery,
+    remedies,
     retention,
     rules,
     selfplay,
@@ -61,7 +62,7 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, diagnose, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs, cluster,
-    stages,
+    status, diagnose, remedies, recovery, control, backout, retention, data, pipeline, model, rules, ledger, jobs,
+    cluster, stages,
 ):  # fmt: skip
     _module.add_to(app)

@@ -431,6 +431,7 @@ class _Training:
 
     def _end_epoch(self) -> None:
         state, (value, policy, policies) = self.state, self.state.epoch_sums
+        self._report("validate", force=True)
         loss = self._validate("new").loss
         state.train_loss = value / len(self.samples) + policy / max(1.0, policies)
         state.validation_loss = loss

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from ringrift_ops.errors import NoDataError, RingRiftError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, Transport
 from ringrift_ops.ledger import Ledger, StageRun
 from ringrift_ops.operations.causes import BY_NAME, ROWS, Row
@@ -55,12 +54,17 @@ def of_job(home: Home, job_id: str) -> Finding:
 
 
 def _of_run(hosting: Hosting, config: str, run: StageRun) -> Finding:
-    job_id = str(run.job_id)
-    evidence = collected(hosting, run.host, job_id)
-    if run.state == "failed" and not evidence.message and run.error:
-        evidence = replace(evidence, message=run.error, state="failed")
-    evidence = replace(evidence, config=config, stage=run.stage, host=run.host)
-    return Finding(config, run.stage, job_id, run.host, evidence.state or run.state, diagnose(evidence))
+    evidence = evidence_of(hosting, config, run)
+    return Finding(config, run.stage, evidence.job_id, run.host, evidence.state or run.state, diagnose(evidence))
+
+
+def evidence_of(hosting: Hosting, config: str, run: StageRun) -> Evidence:
+    """Return the evidence of a generation's job, with what the ledger knows of it."""
+    evidence = collected(hosting, run.host, str(run.job_id))
+    if run.state == "failed" and run.error:
+        said = [*evidence.log_tail, run.error]
+        evidence = replace(evidence, state="failed", message=evidence.message or run.error, log_tail=said)
+    return replace(evidence, config=config, stage=run.stage, host=run.host)
 
 
 def collected(hosting: Hosting, host: str | None, job_id: str) -> Evidence:
@@ -80,7 +84,7 @@ def collected(hosting: Hosting, host: str | None, job_id: str) -> Evidence:
             log, offset = (log + part.text)[-DIAGNOSIS.log_bytes :], part.next_offset
         message = _message(jobs, job_id) if status.over else ""
         facts = jobs.answer("facts")
-    except UnreachableHostError as error:
+    except RingRiftError as error:
         return Evidence(
             job_id, "unknown", host=host, state="dead", error=type(error).__name__, message=str(error)
         )  # fmt: skip

@@ -118,8 +118,13 @@ def _silent(e: Evidence) -> Iterator[Clue]:
 
 
 def silence(e: Evidence) -> float:
-    """Return the seconds of silence that are too many for a running job: three of its observed steps, at least 30."""
-    return max(REMEDIES.least_silence_seconds, REMEDIES.step_factor * (e.beat_seconds or 0.0))
+    """Return the seconds of silence that are too many for a running job: three of the steps of its present phase.
+
+    At least 30; ten minutes while it has not shown its pace.
+    """
+    if e.beat_seconds is None:
+        return DIAGNOSIS.silence_seconds
+    return max(REMEDIES.least_silence_seconds, REMEDIES.step_factor * e.beat_seconds)
 
 
 def _not_started(e: Evidence) -> Iterator[Clue]:

@@ -19,7 +19,7 @@ from ringrift_ops.settings.names import (
     profile_named,
     stage_named,
 )
-from ringrift_ops.settings.remedies import DIAGNOSIS, REMEDIES, DiagnosisRules, RemedyRules
+from ringrift_ops.settings.remedies import DIAGNOSIS, REMEDIES, DiagnosisRules, Mode, RemedyRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -76,6 +76,7 @@ __all__ = [
     "Inventory",
     "InventoryError",
     "LeaseRules",
+    "Mode",
     "OperationsRules",
     "ProfileRow",
     "RemedyRules",

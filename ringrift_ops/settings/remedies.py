@@ -20,6 +20,7 @@ class DiagnosisRules(Row):
     clock_seconds: float = Field(default=120.0, description="by which the kernel's clock may be off")
     disk_free_bytes: int = Field(default=100 * 10**6, description="with less the disk counts as full")
     memory_share: float = Field(default=0.9, description="of a machine's or GPU's memory in use: short of it (R44)")
+    silence_seconds: float = Field(default=600.0, description="of a job whose pace is not known: it hangs")
     stale_epochs: int = Field(default=3, description="epochs without improvement that are a plateau (R21)")
     worse_ratio: float = Field(default=1.2, description="validation loss over training loss: overfitting")
     least: float = Field(default=0.3, description="confidence below which a cause is not named")
@@ -31,6 +32,7 @@ DIAGNOSIS = DiagnosisRules()
 class RemedyRules(Row):
     """The bounds of the remedies around training. Each: how often for one target within the window."""
 
+    cron: str = Field(default="*/10 * * * *", description="when they are looked for, UTC")
     window_seconds: int = Field(default=86_400)
     lease: int = Field(default=3, ge=1, description="stale leases released, per config")
     stalled_job: int = Field(default=3, ge=1, description="stalled jobs ended, per job")

@@ -14,6 +14,7 @@ from pydantic import Field
 from ringrift_ops.settings.checks import CHECKS as CHECKS
 from ringrift_ops.settings.checks import Checks as Checks
 from ringrift_ops.settings.checks import Row
+from ringrift_ops.settings.remedies import Mode
 from ringrift_ops.stages.specs import RemedyName, Stage
 
 Rate = Field(gt=0.0, lt=1.0)
@@ -216,6 +217,8 @@ class ProfileRow(Row):
     task_timeout_seconds: int = Field(gt=0, description="of any one task")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
     disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
+    remedy_mode: Mode = Field(default="act", description="off, observe or act: leases, links, deliveries, memory")
+    remedy_stalled: Mode = Field(default="observe", description="the same for jobs that are silent too long")
 
     def window(self, usable_rows: int) -> int:
         """Return how many of the newest ``usable_rows`` N to train on (KataGo's window).

@@ -117,7 +117,7 @@ def beat_of(progress: Progress) -> Heartbeat:
     }
     return Heartbeat(
         stage=Stage.TRAIN,
-        phase=f"epoch {progress.epoch} of {progress.epochs}",
+        phase=f"epoch {progress.epoch} of {progress.epochs}" if progress.phase == "train" else "validation",
         done=progress.step,
         total=progress.steps,
         unit="steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import EventType, Ledger
 from ringrift_ops.network.checkpoints import NAME
+from ringrift_ops.operations.remedies import mend
+from ringrift_ops.platform.facts import controls
+from ringrift_ops.settings import REMEDIES
 from ringrift_ops.stages import train
 from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.heartbeat import Heartbeat, silent
@@ -118,3 +122,47 @@ def test_R40_every_setting_of_a_training_is_an_option(
     assert "micro_batch" in shown
     assert main([*words, "--data-subset", "2"]) == ExitCode.WRONG_USAGE
     assert main([*words, "--remedies", "prayer"]) == ExitCode.WRONG_USAGE
+
+
+def promoted(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    force = ["promote", "--force", "--model", made.trained.weights, "--config", CONFIG, "--reason", "a start"]
+    assert main([*force, "--profile", "tiny"]) == ExitCode.DONE
+    capsys.readouterr()
+
+
+def test_R80_wrong_and_missing_links_are_repaired_and_the_bound_holds(
+    made: Made, house: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted(made, capsys)
+    for number in range(REMEDIES.links + 1):
+        house.canonical_link(CONFIG).unlink()
+        house.best_link(CONFIG).unlink(missing_ok=True)
+        house.best_link(CONFIG).symlink_to("nowhere")
+        [report] = mend(controls(), CONFIG)
+        assert report.state == ("mended" if number < REMEDIES.links else "gave up")
+    assert not house.canonical_link(CONFIG).exists()
+    ledger = Ledger.open()
+    assert ledger.canonical(CONFIG) is not None
+    assert {row.actor for row in ledger.audit() if row.action == "remedy links"} == {"remedy"}
+    assert main(["diagnose", CONFIG, "--stage", "promote"]) == ExitCode.DONE
+    assert "ringrift model links --repair" in capsys.readouterr().out
+
+
+def test_R80_a_net_that_did_not_arrive_is_delivered_again_within_the_bound(
+    made: Made, house: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted(made, capsys)
+    target = tmp_path / "nets"
+    house.settings_file.parent.mkdir(exist_ok=True)
+    house.settings_file.write_text(f"destinations: [{target}]\n")
+    target.write_text("a file where a folder should be")
+    for number in range(REMEDIES.undistributed + 1):
+        [report] = mend(controls(), CONFIG)
+        assert report.state == ("not mended" if number < REMEDIES.undistributed else "gave up")
+    target.unlink()
+    later = datetime.now(UTC) + timedelta(seconds=REMEDIES.window_seconds + 60)
+    [report] = mend(controls(), CONFIG, now=later)
+    assert report.state == "mended"
+    assert [line.ok for line in report.verified] == [True]
+    assert any(target.iterdir())
+    assert mend(controls(), CONFIG) == []
