@@ -194,7 +194,7 @@ ROWS: tuple[Row, ...] = (
             "VariableError",
             "JobMisusedError",
         ),
-        r"preflight, configuration|incompatible hyperparameters",
+        r"preflight, configuration|incompatible hyperparameters|no such option|missing (option|argument)",
     ),
     Row(
         "no_gpu",
