@@ -98,7 +98,7 @@ bench-rules: install
 	@exec $(BIN)/python -m tests.bench rules
 
 docs: $(INSTALLED)
-	@exec $(BIN)/python -m ringrift_ops.cli.reference docs/cli.md
+	@exec $(BIN)/python -m ringrift_ops.cli.reference docs/cli.md docs/runbooks/diagnosis.md
 
 freeze: | $(VENV)/bin/python
 	@{ sed -n '/^#/p' requirements.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.txt.new

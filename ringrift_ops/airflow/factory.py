@@ -16,6 +16,7 @@ from ringrift_ops.airflow.operators import (
     FinishGeneration,
     GenerationLease,
     JudgeNet,
+    MendTroubles,
     OutsideNets,
     StageTask,
     TendHosts,
@@ -24,13 +25,14 @@ from ringrift_ops.airflow.operators import (
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
 from ringrift_ops.errors import GateError, NoDataError, UsageError
-from ringrift_ops.settings import ALERTS, DATA, HOSTS, POOLS, ConfigRow, Inventory, Settings
+from ringrift_ops.settings import ALERTS, DATA, HOSTS, POOLS, REMEDIES, ConfigRow, Inventory, Settings
 from ringrift_ops.stages.specs import Stage
 
 ALERTS_DAG = "alerts"
 CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
 HOSTS_DAG = "hosts"
+REMEDIES_DAG = "remedies"
 
 CURRICULUM_PRIORITY = "ringrift_ops.airflow.priority.CurriculumPriority"
 """By its name, under which the plugin registers it: Airflow 3.3.2 does not read an instance of a mapped task back."""
@@ -100,6 +102,7 @@ def caretakers(settings: Settings, inventory: Inventory) -> dict[str, Callable[[
         CANDIDATES: partial(build_candidates, settings),
         DATA_VALIDATION: partial(build_data_validation, settings),
         ALERTS_DAG: build_alerts,
+        REMEDIES_DAG: build_remedies,
     }
     return made | ({HOSTS_DAG: build_hosts} if inventory else {})
 
@@ -154,6 +157,23 @@ def build_hosts() -> DAG:
         default_args={"retries": 0, "execution_timeout": timedelta(seconds=HOSTS.tend_seconds) + timedelta(minutes=5)},
     ) as dag:
         TendHosts(task_id="tend")
+    return dag
+
+
+def build_remedies() -> DAG:
+    """Return the DAG that mends what may be mended around trainings, every ten minutes."""
+    with DAG(
+        dag_id=REMEDIES_DAG,
+        description="Mends stale leases, silent jobs, wrong links and deliveries, as the profiles let it",
+        schedule=REMEDIES.cron,
+        is_paused_upon_creation=False,  # what it may do is each profile's remedy_mode
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=["ringrift"],
+        default_args={"retries": 0, "execution_timeout": timedelta(minutes=30)},
+    ) as dag:
+        MendTroubles(task_id="mend")
     return dag
 
 

@@ -363,6 +363,21 @@ class TendHosts(BaseOperator):
         return {one.host: one.facts if one.error is None else {"error": one.error} for one in reports}
 
 
+class MendTroubles(BaseOperator):
+    """Mends what the profiles let be mended around trainings, and returns what became of each trouble."""
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        from dataclasses import asdict
+
+        from ringrift_ops.operations.remedies import mend
+        from ringrift_ops.platform.facts import controls
+
+        reports = mend(controls())
+        for one in reports:
+            self.log.info("%s of %s: %s: %s %s", one.kind, one.target, one.reason, one.state, one.action)
+        return [asdict(one) | {"verified": [line.model_dump() for line in one.verified]} for one in reports]
+
+
 class JudgeNet(BaseOperator):
     """Starts the run of a config's DAG that judges a net; the same net again starts none.
 

@@ -210,6 +210,8 @@ class Work:
             self._admit(stage, token, shard)
         slots = self.hosting.slots(stage, spec)
         leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
+        if before is not None and (better := self._roomier(before, slots)):
+            slots, leave = better, before.host
         while True:
             try:
                 run = self._start(stage, shard, spec, slots, leave)
@@ -239,6 +241,15 @@ class Work:
             self._event(EventType.EVALUATION_STARTED, payload)
         self._show()
         return job_id
+
+    def _roomier(self, before: StageRun, slots: Sequence[Slot]) -> list[Slot]:
+        """The hosts that a training which ran out of memory moves to (R39)."""
+        if before.state != "failed" or before.stage != Stage.TRAIN.value or before.host is None:
+            return []
+        from ringrift_ops.operations.control import Controls
+        from ringrift_ops.operations.remedies import more_memory
+
+        return more_memory(Controls(self.home, self.settings, self.ledger, None), before, list(slots))
 
     def _start(self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None) -> StageRun:
         """Note the start, its host with it; a training that begins takes the batch size that the host allows."""

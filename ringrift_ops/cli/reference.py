@@ -1,4 +1,4 @@
-"""Writes the page of all commands: ``python -m ringrift_ops.cli.reference docs/cli.md`` (``make docs``)."""
+"""Writes the pages of all commands and of all causes, Markdown (``make docs``)."""
 
 from __future__ import annotations
 
@@ -72,11 +72,14 @@ def _meaning(option: Any) -> str:
 
 
 def main() -> int:
-    """Entry point of ``python -m ringrift_ops.cli.reference FILE``."""
-    if len(sys.argv) != 2:
-        print("usage: python -m ringrift_ops.cli.reference FILE", file=sys.stderr)
+    """Entry point of ``python -m ringrift_ops.cli.reference COMMANDS CAUSES``."""
+    from ringrift_ops.operations.diagnosing import page
+
+    if len(sys.argv) != 3:
+        print("usage: python -m ringrift_ops.cli.reference COMMANDS CAUSES", file=sys.stderr)
         return 2
     atomic_write(Path(sys.argv[1]), reference().encode())
+    atomic_write(Path(sys.argv[2]), page().encode())
     return 0
 
 

@@ -42,6 +42,37 @@ def train(
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="Seconds all of it may take; else what the profile allows a task.")
     ] = None,
+    data_subset: Annotated[
+        float | None, typer.Option("--data-subset", help="Share of the dataset's games, e.g. 0.1 for a quick test.")
+    ] = None,
+    mixed_precision: Annotated[
+        bool | None, typer.Option("--mixed-precision/--no-mixed-precision", help="Forward and backward in bfloat16.")
+    ] = None,
+    cudnn_benchmark: Annotated[
+        bool | None, typer.Option("--cudnn-benchmark/--no-cudnn-benchmark", help="Look for the fastest kernels.")
+    ] = None,
+    cudnn_deterministic: Annotated[
+        bool | None,
+        typer.Option("--cudnn-deterministic/--no-cudnn-deterministic", help="Only kernels that repeat their bits."),
+    ] = None,
+    checkpoint_every_steps: Annotated[
+        int | None, typer.Option("--checkpoint-every-steps", help="Steps between two checkpoints.")
+    ] = None,
+    checkpoint_every_epoch: Annotated[
+        bool | None,
+        typer.Option("--checkpoint-every-epoch/--no-checkpoint-every-epoch", help="And one after every epoch."),
+    ] = None,
+    keep_checkpoints: Annotated[
+        int | None, typer.Option("--keep-checkpoints", help="Newest checkpoints of the training that are kept.")
+    ] = None,
+    stop_after_epochs: Annotated[
+        int | None,
+        typer.Option("--stop-after-epochs", help="Epochs in a row without improvement that end it; 0: none do."),
+    ] = None,
+    remedies: Annotated[
+        str | None,
+        typer.Option("--remedies", help="Of out_of_memory,divergence,corrupt_checkpoint, or none; else all three."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Link to the weights in the store.")] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Only try it: 1 epoch on 1 % of the games; leaves nothing behind.")
@@ -77,6 +108,15 @@ def train(
             device=device,
             epoch_seconds=epoch_timeout,
             total_seconds=timeout,
+            data_subset=data_subset,
+            mixed_precision=mixed_precision,
+            cudnn_benchmark=cudnn_benchmark,
+            cudnn_deterministic=cudnn_deterministic,
+            checkpoint_every_steps=checkpoint_every_steps,
+            checkpoint_every_epoch=checkpoint_every_epoch,
+            keep_checkpoints=keep_checkpoints,
+            stop_after_epochs=stop_after_epochs,
+            remedies=None if remedies is None else [] if remedies == "none" else remedies.split(","),
         )
 
     if smoke or overfit or describe:
@@ -121,16 +161,12 @@ def spec_of(
     resume_from: Path | None = None,
     family: str | None = None,
     output: Path | None = None,
-    batch_size: int | None = None,
-    epochs: int | None = None,
-    learning_rate: float | None = None,
-    device: str | None = None,
-    epoch_seconds: float | None = None,
-    total_seconds: float | None = None,
+    **fields: Any,
 ) -> TrainSpec:
-    """Return what the options ask for; raises :class:`~ringrift_ops.cli.options.MissingFileError` and its like.
+    """Return what the options ask for; ``fields`` are those of the spec that are not None.
 
-    Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one.
+    Without ``seed`` a training that goes on from a checkpoint has that training's seed, any other a fresh one. Raises
+    :class:`~ringrift_ops.cli.options.MissingFileError` and its like.
     """
     from ringrift_ops.cli.nets import net_in_store
     from ringrift_ops.settings import Settings
@@ -160,17 +196,7 @@ def spec_of(
             raise o.OptionValueError(f"--family {family}: sparse or convolutional")
         sizes = settings.config(key).sparse if family == "sparse" else settings.config(key).convolutional
         planned = o.changed(planned, {"family": family}).model_copy(update={"sizes": dict(sizes)})
-    return o.changed(
-        planned,
-        {
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "device": device,
-            "epoch_seconds": epoch_seconds,
-            "total_seconds": total_seconds,
-        },
-    )
+    return o.changed(planned, fields)
 
 
 def seed_beside(checkpoint: Path) -> int | None:

@@ -18,7 +18,7 @@ from ringrift_ops.errors import UsageError
 from ringrift_ops.ledger import schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.records import Event
-from ringrift_ops.stages.specs import Sha256, Stage, Verdict
+from ringrift_ops.stages.specs import Sha256, Stage, Verdict, Verified
 
 
 class EventType(StrEnum):
@@ -56,6 +56,11 @@ class EventType(StrEnum):
     INCIDENT_ENDED = "INCIDENT_ENDED"
     """Its alert fires no more; INCIDENT_CLOSED is a person's word."""
     INCIDENT_CLOSED = "INCIDENT_CLOSED"
+    REMEDY_APPLIED = "REMEDY_APPLIED"
+    REMEDY_VERIFIED = "REMEDY_VERIFIED"
+    """Its verification list was run; ``ok`` says whether it holds."""
+    REMEDY_GAVE_UP = "REMEDY_GAVE_UP"
+    """Its bound is reached: a person is needed."""
 
 
 class InvalidEventError(UsageError):
@@ -265,6 +270,34 @@ class IncidentClosed(Payload):
     resolution: str
 
 
+class RemedyApplied(Payload):
+    """``target``: the job, lease, net or host that was mended; ``tries`` of ``bound``."""
+
+    kind: str
+    target: str
+    step: int | None
+    reason: str
+    action: str
+    tries: int
+    bound: int
+
+
+class RemedyVerified(Payload):
+    kind: str
+    target: str
+    step: int | None
+    ok: bool
+    verified: list[Verified]
+
+
+class RemedyGaveUp(Payload):
+    kind: str
+    target: str
+    reason: str
+    tries: int
+    bound: int
+
+
 SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.SELFPLAY_COMPLETED: SelfplayCompleted,
     EventType.SELFPLAY_FAILED: SelfplayFailed,
@@ -296,6 +329,9 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.INCIDENT_NOTED: IncidentNoted,
     EventType.INCIDENT_ENDED: IncidentEnded,
     EventType.INCIDENT_CLOSED: IncidentClosed,
+    EventType.REMEDY_APPLIED: RemedyApplied,
+    EventType.REMEDY_VERIFIED: RemedyVerified,
+    EventType.REMEDY_GAVE_UP: RemedyGaveUp,
 }
 
 FAILURES: dict[Stage, EventType] = {

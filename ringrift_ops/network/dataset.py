@@ -219,6 +219,16 @@ class Dataset:
             raise EmptyDatasetError(f"{self.path} has {len(self)} samples but none for {name}; export more games")
         return found
 
+    def part_of(self, split: int, share: float, seed: int) -> npt.NDArray[np.int64]:
+        """As ``samples_of``, of a share of the split's games (at least one), drawn uniformly by ``seed``."""
+        found = self.samples_of(split)
+        if share >= 1.0:
+            return found
+        games = np.unique(np.asarray(self.game)[found])
+        count = max(1, round(len(games) * share))
+        drawn = np.random.default_rng([seed, split]).choice(games, count, replace=False)
+        return found[np.isin(np.asarray(self.game)[found], drawn)]
+
     @property
     def policy_samples(self) -> int:
         """Samples that carry a policy."""

@@ -83,9 +83,15 @@ def batch_of(dataset: Dataset, picked: Array) -> Batch:
     return Batch(np.asarray(dataset.features)[picked], np.asarray(dataset.values)[picked], indptr, indices, shares)
 
 
+def policies_of(dataset: Dataset, picked: Array) -> int:
+    """How many of these samples carry a policy."""
+    starts = np.asarray(dataset.policy_indptr)
+    return int(np.count_nonzero(starts[picked + 1] - starts[picked]))
+
+
 def _value_loss(outputs: torch.Tensor, values: Array) -> torch.Tensor:
     targets = torch.from_numpy(values).to(outputs.device)
-    return (seat_values(outputs) - targets).square().mean(dim=1).sum()
+    return (seat_values(outputs.float()) - targets).square().mean(dim=1).sum()
 
 
 class SparseTrainee:
@@ -98,6 +104,7 @@ class SparseTrainee:
     def losses(self, batch: Batch) -> Losses:
         """As ``Trainee.losses``."""
         outputs, query = self.net(self.net.inputs(batch.rows))
+        query = query.float()
         policy = torch.zeros((), device=outputs.device)
         if len(batch.indices):
             entries = self.net.entries(batch.rows, batch.indptr, batch.indices)
@@ -137,7 +144,7 @@ class ConvolutionalTrainee:
 
     def losses(self, batch: Batch) -> Losses:
         """As ``Trainee.losses``."""
-        heads = self._heads(batch.rows)
+        heads = Heads(*(head.float() for head in self._heads(batch.rows)))
         policy = torch.zeros((), device=self.device)
         if len(batch.indices):
             logits = self._logits(heads, batch.indptr, batch.indices)

@@ -12,196 +12,84 @@ from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip  (
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ringrift_ops.errors import GateError, UsageError
-from ringrift_ops.network import encoder
+from ringrift_ops.errors import GateError
+from ringrift_ops.network import dataset as splits
+from ringrift_ops.network import snapshot
 from ringrift_ops.network.augment import Images
-from ringrift_ops.network.checkpoints import NAME, Checkpoint, identity_of, load_checkpoint, save_checkpoint
-from ringrift_ops.network.dataset import TRAINING, VALIDATION, Dataset
-from ringrift_ops.network.probe import probe
-from ringrift_ops.network.shapes import Family
-from ringrift_ops.network.targets import by_seat
-from ringrift_ops.network.trainees import Batch, Trainee, batch_of, trainee
+from ringrift_ops.network.checkpoints import (
+    NAME,
+    Checkpoint,
+    DamagedCheckpointError,
+    NotACheckpointError,
+    chain,
+    identity_of,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
+from ringrift_ops.network.dataset import Dataset
+from ringrift_ops.network.plan import (
+    STEP,
+    VALIDATION,
+    WARM_UP,
+    Plan,
+    Progress,
+    State,
+    Trained,
+    check_device,
+    check_parent,
+    learning_rate_at,
+)
+from ringrift_ops.network.remedies import (
+    CORRUPT_CHECKPOINT,
+    DIVERGENCE,
+    OUT_OF_MEMORY,
+    Calmed,
+    Notice,
+    Outcome,
+    TrainingMemoryError,
+    in_one_line,
+    is_out_of_memory,
+    verified,
+)
+from ringrift_ops.network.trainees import Batch, batch_of, policies_of, trainee
+from ringrift_ops.network.validation import VALIDATION_BATCH, Evaluation, check_served, evaluate_split
 from ringrift_ops.network.watcher import DivergedError, GradientWatcher
 from ringrift_ops.network.weights import Network, fresh_network, new_header, with_tensors
 from ringrift_ops.rules.game import game
-from ringrift_ops.rules.layout import S_PLAYER
 from ringrift_ops.settings.tables import CHECKS, Checks
+from ringrift_ops.stages.specs import Remedy
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
-WARM_UP: Final = 0.03
-"""Share of the steps over which the learning rate rises."""
-FINAL_RATE: Final = 0.02
-"""Learning rate at the end, as a share of its peak."""
 HEARTBEAT_SECONDS: Final = 1.0
-
-
-class ServedDifferentlyError(GateError):
-    """What would be served is not what was trained (F5)."""
 
 
 class WorseThanParentError(GateError):
     """After its first epoch the net is worse than its parent was: it did not start from it (F2)."""
 
 
-class ParentMismatchError(UsageError):
-    """The parent is not the one asked for, or of another family or size (F2, F3)."""
-
-
-class NoSuchDeviceError(UsageError):
-    """The device to train on is none, or not on this machine."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What determines a training, together with dataset and parent."""
-
-    config: str
-    family: Family
-    sizes: Mapping[str, int]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    seed: int
-    device: str
-    threads: int
-    """of torch; 0 leaves torch's own choice"""
-    checkpoint_every_steps: int
-
-    def facts(self) -> dict[str, object]:
-        """The fields that change the result."""
-        values = asdict(self)
-        del values["checkpoint_every_steps"]
-        return {**values, "sizes": dict(self.sizes)}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is; ``loss`` is the mean since the last report."""
-
-    phase: str
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
-    loss: float
-    value_loss: float
-    policy_loss: float
-    learning_rate: float
-    samples_per_second: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean losses over a split; ``policy`` over the samples that carry one (0 if none does)."""
-
-    value: float
-    policy: float
-
-    @property
-    def loss(self) -> float:
-        return self.value + self.policy
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training's result. ``first_epoch_loss`` and the two validation losses are over the validation split."""
-
-    network: Network
-    samples: int
-    steps: int
-    first_epoch_loss: float
-    train_loss: float
-    validation_loss: float
-    parent_validation_loss: float | None
-    served_difference: float
-    resumed_from_step: int
-    seconds: float
+class NoGoodCheckpointError(DamagedCheckpointError):
+    """The checkpoint to go on from was corrupt, and no older one of its training is good."""
 
 
 def _silent(_: Progress) -> None:
     """No progress is shown."""
 
 
-def learning_rate_at(step: int, steps: int, peak: float) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then a cosine down to ``FINAL_RATE`` of the peak."""
-    warm = max(1, round(steps * WARM_UP))
-    if step < warm:
-        return peak * (step + 1) / warm
-    part = (step - warm) / max(1, steps - warm)
-    return peak * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * part)))
-
-
-def evaluate_split(net: Trainee, dataset: Dataset, samples: Array, batch_size: int = 8192) -> Evaluation:
-    """Mean losses of a net over samples (int64 [N])."""
-    value, policy, policies = 0.0, 0.0, 0
-    with torch.no_grad():
-        for start in range(0, len(samples), batch_size):
-            batch = batch_of(dataset, samples[start : start + batch_size])
-            losses = net.losses(batch)
-            value += float(losses.value)
-            policy += float(losses.policy)
-            policies += batch.policies
-    return Evaluation(value / len(samples), policy / policies if policies else 0.0)
-
-
-def served_difference(net: Trainee, network: Network, positions: int, seed: int) -> float:
-    """Largest difference between the training forward and what is served, over fresh positions (F5).
-
-    Covers values and logits. The training forward reads compact positions, serving reads states.
-    """
-    p = probe(network.config, positions, seed=seed)
-    g = game(network.config).geometry
-    rows = np.empty((positions, encoder.row_bytes(g)), dtype=np.uint8)
-    encoder.compact_states(g, p.states, rows)
-    trained_values, trained_logits = net.predict(rows, p.indptr, p.indices)
-    values, logits = network.evaluate_batch(p.states, p.moves, p.counts)
-    absolute = np.array(
-        [by_seat(v, int(m)) for v, m in zip(trained_values, p.states[:, S_PLAYER], strict=True)], dtype=np.float32
-    )
-    flat = logits[np.arange(logits.shape[1]) < p.counts[:, None]]
-    return float(max(np.abs(absolute - values).max(), np.abs(flat - trained_logits).max()))
-
-
-def check_parent(plan: Plan, parent: Network | None, parent_sha: str | None) -> None:
-    """Raise ParentMismatchError unless the parent is the one asked for, of this family and these sizes."""
-    if (parent is None) != (parent_sha is None):
-        raise ParentMismatchError(f"parent asked for: {parent_sha}, given: {parent.sha256 if parent else None}")
-    if parent is None:
-        return
-    if parent.sha256 != parent_sha:
-        raise ParentMismatchError(f"parent asked for: {parent_sha}, but the file holds {parent.sha256 or 'no hash'}")
-    for name, have, want in (
-        ("config", parent.config, plan.config),
-        ("family", parent.family, plan.family),
-        ("sizes", dict(parent.sizes), dict(plan.sizes)),
-    ):
-        if have != want:
-            raise ParentMismatchError(f"parent {parent_sha}: its {name} is {have!r}, the training wants {want!r}")
-
-
-def check_device(name: str) -> None:
-    """Raise NoSuchDeviceError unless ``name`` is ``cpu``, ``cuda`` or ``cuda:N`` and this machine has it."""
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise NoSuchDeviceError(f"there is no device {name!r}: cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise NoSuchDeviceError(
-            f"device {name!r} is not here: torch finds {torch.cuda.device_count()} GPUs on this machine; train with "
-            "--device cpu, or set `device` of the profile"
-        )
+def _unnoticed(_: Remedy) -> None:
+    """Nobody is told."""
 
 
 def train(
@@ -215,20 +103,32 @@ def train(
     folder: Path,
     resume_from: Path | None = None,
     progress: Callable[[Progress], None] = _silent,
+    notice: Notice = _unnoticed,
     checks: Checks = CHECKS,
 ) -> Trained:
     """Train to the end, from the checkpoint in ``folder`` if this training left one there, else from ``resume_from``.
 
-    ``parent`` None starts at random; ``parent_sha`` is the sha256 asked for. Raises DivergedError,
-    WorseThanParentError, ServedDifferentlyError, ParentMismatchError, NoSuchDeviceError, EmptyDatasetError, and the
-    errors of ``load_checkpoint``. Nothing but the checkpoint is written.
+    ``parent`` None starts at random; ``parent_sha`` is the sha256 asked for; ``notice`` is told of every remedy. Raises
+    DivergedError, WorseThanParentError, ServedDifferentlyError, ParentMismatchError, NoSuchDeviceError,
+    EmptyDatasetError, TrainingMemoryError, NoGoodCheckpointError, and the errors of ``load_checkpoint``. Nothing but
+    checkpoints is written.
     """
     check_device(plan.device)
     check_parent(plan, parent, parent_sha)
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    run = _Training(plan, dataset, parent, dataset_sha, parent_sha, folder, resume_from, progress, checks)
-    return run.finish(train_spec)
+    torch.backends.cudnn.benchmark = plan.cudnn_benchmark
+    torch.backends.cudnn.deterministic = plan.cudnn_deterministic
+    try:
+        run = _Training(plan, dataset, parent, dataset_sha, parent_sha, folder, resume_from, progress, notice, checks)
+        return run.finish(train_spec)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingMemoryError(
+            f"a training of batch {plan.batch_size} ran out of memory outside its steps, where nothing can be made "
+            f"smaller: {in_one_line(error)}; end other work, or train on a host with more memory"
+        ) from error
 
 
 class _Training:
@@ -242,13 +142,14 @@ class _Training:
         folder: Path,
         resume_from: Path | None,
         progress: Callable[[Progress], None],
+        notice: Notice,
         checks: Checks,
     ) -> None:
         self.started = time.monotonic()
-        self.plan, self.dataset, self.checks, self.progress = plan, dataset, checks, progress
+        self.plan, self.dataset, self.checks, self.progress, self.notice = plan, dataset, checks, progress, notice
         self.dataset_sha, self.parent_sha = dataset_sha, parent_sha
-        self.samples = dataset.samples_of(TRAINING)
-        self.validation = dataset.samples_of(VALIDATION)
+        self.samples = dataset.part_of(splits.TRAINING, plan.data_subset, plan.seed)
+        self.validation = dataset.part_of(splits.VALIDATION, plan.data_subset, plan.seed)
         self.per_epoch = math.ceil(len(self.samples) / plan.batch_size)
         self.steps = self.per_epoch * plan.epochs
         self.start = parent or fresh_network(plan.config, plan.family, plan.sizes, plan.seed)
@@ -259,104 +160,216 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             self.net.module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
-        self.watcher = GradientWatcher(plan.clip_norm, checks)
-        self.step = 0
         self._order = (-1, self.samples)
-        self.first_epoch_loss: float | None = None
-        self.parent_loss: float | None = None
-        self.epoch_sums = [0.0, 0.0, 0.0]  # value loss, policy loss, samples with a policy
+        self.state = State()
+        self.watcher, self.good = GradientWatcher(plan.clip_norm, checks), True
+        snapshot.begin(self.net.module, self.optimizer, self.start.tensors)
         self.path = folder / NAME
         facts = {**plan.facts(), "dataset": dataset_sha, "parent": parent_sha, "torch": torch.__version__}
         self.identity = identity_of(facts)
-        self.resumed_from = 0
-        given = None if resume_from is None else load_checkpoint(resume_from, self.identity)
-        if self.path.exists():
-            self._restore(load_checkpoint(self.path, self.identity))
-        elif given is not None:
-            self._restore(given)
-        elif parent is not None:
-            self.parent_loss = self._validate("parent").loss
         self._last_report = time.monotonic()
         self._since = [0.0, 0.0, 0.0, 0.0]  # samples, value loss, policy loss, samples with a policy
+        self._take_up(resume_from)
+        self.resumed_from = self.state.step
+        if self.state.step == 0 and parent is not None and self.state.parent_loss is None:
+            self.state.parent_loss = self._validate("parent").loss
 
     # --- checkpoints ---
 
+    def _take_up(self, resume_from: Path | None) -> None:
+        """Go on from this training's own newest good checkpoint, else from the given one's, else begin."""
+        corrupt: list[tuple[str, Path]] = []
+        given = None if resume_from is None else self._good(chain(resume_from) or [resume_from], corrupt)
+        own = self._good(chain(self.path), corrupt)
+        found = own or given
+        if found is not None:
+            self._restore(found)
+        elif resume_from is not None and self.start.sha256 == "":
+            raise NoGoodCheckpointError(
+                f"checkpoint {resume_from} was corrupt and is now {resume_from.name}.corrupt, no older one is good, "
+                "and this training began at random; train with --init-from canonical"
+            )
+        start = "its parent" if self.start.sha256 else "its random start"
+        goes_on = f"on from step {self.state.step}" if found is not None else f"no other is good: anew from {start}"
+        for reason, aside in corrupt:
+            self._mended(CORRUPT_CHECKPOINT, reason, f"set aside as {aside}; {goes_on}", self.plan.keep_checkpoints)
+
+    def _good(self, paths: list[Path], corrupt: list[tuple[str, Path]]) -> Checkpoint | None:
+        """The first of them that is whole; those before it are set aside and appended with the reason."""
+        for path in paths:
+            try:
+                return load_checkpoint(path, self.identity)
+            except DamagedCheckpointError as error:
+                foreign = isinstance(error, NotACheckpointError) and path.parent != self.path.parent
+                if foreign or CORRUPT_CHECKPOINT not in self.plan.remedies:
+                    raise
+                corrupt.append((str(error), set_aside(path)))
+        return None
+
     def _restore(self, checkpoint: Checkpoint) -> None:
-        parameters = dict(self.net.module.named_parameters())
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        with torch.no_grad():
-            for i, (name, parameter) in enumerate(parameters.items()):
-                parameter.copy_(torch.from_numpy(np.array(checkpoint.tensors[f"model.{name}"])))
-                if f"optimizer.{name}.step" in checkpoint.tensors:
-                    state[i] = {
-                        key: torch.from_numpy(np.array(checkpoint.tensors[f"optimizer.{name}.{key}"]))
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                    }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(torch.from_numpy(np.array(checkpoint.tensors["rng"])))
-        position = checkpoint.position
-        self.step = self.resumed_from = int(position["step"])
-        self.first_epoch_loss = position["first_epoch_loss"]
-        self.parent_loss = position["parent_loss"]
-        self.epoch_sums = [float(x) for x in position["epoch_sums"]]
-        self.watcher.restore(position["watcher"])
+        snapshot.restore(self.net.module, self.optimizer, checkpoint.tensors)
+        self.state = State.of(checkpoint.position)
+        self.watcher = GradientWatcher(self._clip, self.checks)
+        self.watcher.restore(checkpoint.position["watcher"])
 
     def _save(self) -> None:
-        tensors: dict[str, Array] = {"rng": torch.get_rng_state().numpy()}
-        for name, parameter in self.net.module.named_parameters():
-            tensors[f"model.{name}"] = parameter.detach().cpu().numpy()
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{key}"] = value.detach().cpu().numpy()
-        position = {
-            "step": self.step,
-            "first_epoch_loss": self.first_epoch_loss,
-            "parent_loss": self.parent_loss,
-            "epoch_sums": self.epoch_sums,
-            "watcher": self.watcher.position(),
-        }
-        save_checkpoint(self.path, self.identity, Checkpoint(tensors, position))
+        position = self.state.position() | {"watcher": self.watcher.position()}
+        checkpoint = Checkpoint(snapshot.take(self.net.module, self.optimizer), position)
+        save_checkpoint(self.path, self.identity, checkpoint, self.plan.keep_checkpoints)
+
+    # --- remedies ---
+
+    @property
+    def _clip(self) -> float:
+        return self.plan.clip_norm if self.state.calmed is None else min(
+            self.plan.clip_norm, self.checks.divergence_clip
+        )  # fmt: skip
+
+    @property
+    def _micro_batch(self) -> int:
+        return self._at_once(STEP)
+
+    def _at_once(self, what: str) -> int:
+        """Samples that a step or a validation computes at once."""
+        whole = self.plan.batch_size if what == STEP else VALIDATION_BATCH
+        return -(-whole // (1 << self.state.halvings[what]))
+
+    def _mended(self, kind: str, reason: str, action: str, bound: int) -> None:
+        tries = 1 + sum(one.kind == kind for one in self.state.remedies)
+        remedy = Remedy(kind=kind, step=self.state.step, reason=reason, action=action, tries=tries, bound=bound)
+        self.state.remedies.append(remedy)
+        self.notice(remedy)
+        self._report("train", force=True, message=f"{kind}: {action}")
+
+    def _in_memory(self, what: str, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns, done again in smaller parts while memory runs out."""
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = in_one_line(error)  # the error itself holds on to the tensors of the step
+            self._halve(what, reason)
+
+    def _halve(self, what: str, reason: str) -> None:
+        """Let what ran out of memory be done again in halves. Raises TrainingMemoryError at the bound."""
+        where, halvings = f"training ran out of memory at step {self.state.step} of {self.steps}", self.state.halvings
+        if OUT_OF_MEMORY not in self.plan.remedies:
+            raise TrainingMemoryError(
+                f"{where} ({reason}), and the remedy {OUT_OF_MEMORY} is off; train with --batch-size "
+                f"{max(1, self.plan.batch_size // 2)}, or on a host with more memory"
+            )
+        if self._at_once(what) == 1 or halvings[what] == self.checks.memory_halvings:
+            raise TrainingMemoryError(
+                f"{where} even with {self._at_once(what)} samples at once in its {what}, after {halvings[what]} "
+                f"halvings ({reason}); end other work there, or train on a host with more memory"
+            )
+        halvings[what] += 1
+        if self.plan.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        self._mended(
+            OUT_OF_MEMORY,
+            reason,
+            f"the {what} is done again with {self._at_once(what)} samples at once; the batch stays "
+            f"{self.plan.batch_size}",
+            2 * self.checks.memory_halvings,
+        )
+
+    def _calm_down(self, error: DivergedError) -> None:
+        """Go back to the last good checkpoint and on with a tenth of the rate. Raises DivergedError at the bound."""
+        remedies, bound = self.state.remedies, self.checks.divergence_tries
+        tries = sum(one.kind == DIVERGENCE for one in remedies)
+        if DIVERGENCE not in self.plan.remedies:
+            raise error
+        if tries >= bound:
+            raise DivergedError(f"{error}; it went back {tries} times, the last time to a rate of {self._rate():.2g}")
+        rate = self._rate(warm=True) * self.checks.divergence_rate
+        at, halvings, parent_loss = self.state.step, self.state.halvings, self.state.parent_loss
+        found = next(self._whole(), None)
+        if found is None:
+            snapshot.begin(self.net.module, self.optimizer, self.start.tensors)
+            self.state = State(parent_loss=parent_loss)
+        else:
+            self._restore(found)
+        self.state.remedies = remedies
+        self.state.halvings = halvings
+        self.state.calmed = Calmed(rate, self.state.step)
+        self.watcher = GradientWatcher(self._clip, self.checks)
+        back = f"checkpoint of step {self.state.step}" if found is not None else "start"
+        self._mended(
+            DIVERGENCE, str(error),
+            f"back from step {at} to the {back}; rate {rate:.2g}, x {self.checks.divergence_decay:g} per "
+            f"{self.checks.divergence_decay_steps} steps; clip norm {self._clip:g}",
+            bound,
+        )  # fmt: skip
+        self._save()
+
+    def _whole(self) -> Iterator[Checkpoint]:
+        for path in chain(self.path):
+            with suppress(DamagedCheckpointError):
+                yield load_checkpoint(path, self.identity)
 
     # --- the loop ---
 
+    def _rate(self, *, warm: bool = False) -> float:
+        """The learning rate of the present step; ``warm``: as if it were past the warm-up."""
+        if self.state.calmed is not None:
+            return self.state.calmed.at(self.state.step, self.checks)
+        step = max(self.state.step, round(self.steps * WARM_UP)) if warm else self.state.step
+        return learning_rate_at(step, self.steps, self.plan.learning_rate)
+
     def _picked(self) -> Array:
         """Sample numbers of the current step, sorted: a function of seed, epoch and step alone."""
-        epoch, place = divmod(self.step, self.per_epoch)
+        epoch, place = divmod(self.state.step, self.per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng([self.plan.seed, epoch]).permutation(self.samples))
         size = self.plan.batch_size
         return np.sort(self._order[1][place * size : (place + 1) * size])
 
-    def _turned(self, batch: Batch) -> Batch:
-        """Every sample under a symmetry drawn for this step: a function of seed and step alone."""
-        draw = np.random.default_rng([self.plan.seed, self.step, 1])
-        choices = draw.integers(len(self.images), size=len(batch.rows))
+    def _turned(self, batch: Batch, choices: Array) -> Batch:
+        """Every sample under its symmetry."""
         rows, indices = self.images.turned(batch.rows, batch.indptr, batch.indices, choices)
         return batch._replace(rows=rows, indices=indices)
 
-    def _one_step(self) -> None:
-        batch = self._turned(batch_of(self.dataset, self._picked()))
-        rate = learning_rate_at(self.step, self.steps, self.plan.learning_rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        losses = self.net.losses(batch)
-        policies = batch.policies
-        loss = losses.value / len(batch.rows) + losses.policy / max(1, policies)
+    def _gradients(self, picked: Array, policies: int) -> tuple[float, float]:
+        """Leave the gradients of a batch in the parameters, computed in micro-batches; returns its summed losses.
+
+        Every sample is turned by a symmetry drawn for this step: a function of seed and step alone.
+        """
+        draw = np.random.default_rng([self.plan.seed, self.state.step, 1])
+        choices = draw.integers(len(self.images), size=len(picked))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        norm = float(torch.nn.utils.clip_grad_norm_(self.net.module.parameters(), self.plan.clip_norm))
-        if not math.isfinite(float(loss.detach())):
+        kind, size, value, policy = self.plan.device.partition(":")[0], self._micro_batch, 0.0, 0.0
+        for first in range(0, len(picked), size):
+            part = slice(first, first + size)
+            batch = self._turned(batch_of(self.dataset, picked[part]), choices[part])
+            with torch.autocast(kind, torch.bfloat16, enabled=self.plan.mixed_precision):
+                losses = self.net.losses(batch)
+            loss = losses.value / len(picked) + losses.policy / max(1, policies)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            value, policy = value + float(losses.value.detach()), policy + float(losses.policy.detach())
+        return value, policy
+
+    def _one_step(self) -> None:
+        picked, state = self._picked(), self.state
+        policies = policies_of(self.dataset, picked)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        value, policy = self._in_memory(STEP, lambda: self._gradients(picked, policies))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.net.module.parameters(), self._clip))
+        if not math.isfinite(value + policy):
             norm = math.nan
-        self.watcher.saw(norm, self.step)
+        self.good = self.watcher.saw(norm, state.step)
         if math.isfinite(norm):
             self.optimizer.step()
-        value, policy = float(losses.value.detach()), float(losses.policy.detach())
-        self.epoch_sums = [self.epoch_sums[0] + value, self.epoch_sums[1] + policy, self.epoch_sums[2] + policies]
-        for i, amount in enumerate((len(batch.rows), value, policy, policies)):
+        for i, amount in enumerate((value, policy, policies)):
+            state.epoch_sums[i] += amount
+        for i, amount in enumerate((len(picked), value, policy, policies)):
             self._since[i] += amount
-        self.step += 1
+        state.step += 1
 
-    def _report(self, phase: str, *, force: bool = False) -> None:
+    def _report(self, phase: str, *, force: bool = False, message: str = "") -> None:
         now = time.monotonic()
         if not force and now - self._last_report < HEARTBEAT_SECONDS:
             return
@@ -365,55 +378,91 @@ class _Training:
         self.progress(
             Progress(
                 phase=phase,
-                step=self.step,
+                step=self.state.step,
                 steps=self.steps,
-                epoch=min(self.plan.epochs, self.step // self.per_epoch + 1),
+                epoch=min(self.plan.epochs, self.state.step // self.per_epoch + 1),
                 epochs=self.plan.epochs,
                 loss=value + policy,
                 value_loss=value,
                 policy_loss=policy,
                 learning_rate=float(self.optimizer.param_groups[0]["lr"]),
                 samples_per_second=samples / max(1e-9, now - self._last_report),
+                micro_batch=self._micro_batch,
+                train_loss=self.state.train_loss,
+                validation_loss=self.state.validation_loss,
+                stale_epochs=self.state.stale_epochs,
+                remedies=len(self.state.remedies),
+                message=message,
             )
         )
         self._last_report, self._since = now, [0.0, 0.0, 0.0, 0.0]
 
     def _validate(self, what: str) -> Evaluation:
-        result = evaluate_split(self.net, self.dataset, self.validation)
+        result = self._in_memory(
+            VALIDATION, lambda: evaluate_split(self.net, self.dataset, self.validation, self._at_once(VALIDATION))
+        )
         if not math.isfinite(result.loss):
             raise DivergedError(
                 f"the {what} net's validation loss is {result.loss}: its weights or the data are damaged"
             )
         return result
 
-    def _run(self) -> float:
-        """All steps that are left; the mean training loss of the last epoch."""
-        while self.step < self.steps:
-            if self.step % self.per_epoch == 0:
-                self.epoch_sums = [0.0, 0.0, 0.0]
-            self._one_step()
-            self._report("train", force=self.step == self.steps)
-            if self.step == self.per_epoch:
-                self.first_epoch_loss = self._validate("new").loss
-                self._check_first_epoch(self.first_epoch_loss)
-            if self.step % self.plan.checkpoint_every_steps == 0 or self.step == self.steps:
-                self._save()
-        value, policy, policies = self.epoch_sums
-        return value / len(self.samples) + policy / max(1.0, policies)
+    def _run(self) -> None:
+        """All steps that are left."""
+        while self.state.step < self.steps and not self.state.stopped:
+            try:
+                self._advance()
+            except DivergedError as error:
+                self._calm_down(error)
+
+    def _advance(self) -> None:
+        """One step, and what is due after it."""
+        if self.state.step % self.per_epoch == 0:
+            self.state.epoch_sums = [0.0, 0.0, 0.0]
+        self._one_step()
+        state, plan = self.state, self.plan
+        ends = state.step % self.per_epoch == 0
+        if ends:
+            self._end_epoch()
+        self._report("train", force=ends)
+        due = state.step % plan.checkpoint_every_steps == 0 or state.step == self.steps or state.stopped != ""
+        if self.good and (due or (ends and plan.checkpoint_every_epoch)):  # so every checkpoint is a good one
+            self._save()
+
+    def _end_epoch(self) -> None:
+        state, (value, policy, policies) = self.state, self.state.epoch_sums
+        self._report("validate", force=True)
+        loss = self._validate("new").loss
+        state.train_loss = value / len(self.samples) + policy / max(1.0, policies)
+        state.validation_loss = loss
+        if state.first_epoch_loss is None:
+            state.first_epoch_loss = loss
+            self._check_first_epoch(loss)
+        if state.best_loss is None or loss < state.best_loss - self.checks.improvement:
+            state.best_loss, state.stale_epochs = loss, 0
+        else:
+            state.stale_epochs += 1
+        epoch = state.step // self.per_epoch
+        if 0 < self.plan.stop_after_epochs <= state.stale_epochs and epoch < self.plan.epochs:
+            state.stopped = (
+                f"early stopping after epoch {epoch} of {self.plan.epochs}: for {state.stale_epochs} epochs the "
+                f"validation loss has not been {self.checks.improvement:g} below {state.best_loss:.4f}"
+            )
 
     def _check_first_epoch(self, loss: float) -> None:
-        ratio = self.checks.parent_loss_ratio
-        if self.parent_loss is not None and loss > self.parent_loss * ratio:
+        ratio, before = self.checks.parent_loss_ratio, self.state.parent_loss
+        if before is not None and loss > before * ratio:
             raise WorseThanParentError(
                 f"after the first epoch the validation loss is {loss:.4f}, the parent's was "
-                f"{self.parent_loss:.4f}: more than x {ratio}; the training did not start from its parent, or the "
+                f"{before:.4f}: more than x {ratio}; the training did not start from its parent, or the "
                 "learning rate is too high"
             )
 
     def finish(self, train_spec: str) -> Trained:
         """Run and check."""
-        train_loss = self._run()
-        validation = self._validate("new")
+        self._run()
+        state = self.state
+        validation = state.validation_loss if state.validation_loss is not None else self._validate("new").loss
         tensors = {name: p.detach().cpu().numpy() for name, p in self.net.module.named_parameters()}
         header = new_header(
             self.plan.config,
@@ -424,24 +473,28 @@ class _Training:
             train_spec=train_spec,
             version=str(self.parent_version + 1),
             trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            loss=f"{validation.loss:.6f}",
+            loss=f"{validation:.6f}",
         )
         network = with_tensors(self.start, header, tensors)
-        difference = served_difference(self.net, network, self.checks.served_positions, self.plan.seed)
-        if not difference <= self.checks.served_tolerance:
-            raise ServedDifferentlyError(
-                f"over {self.checks.served_positions} positions the served output differs from the training forward by "
-                f"{difference:.2e}, allowed are {self.checks.served_tolerance:.0e}; encoder or evaluation is at fault"
-            )
+        difference = check_served(self.net, network, self.plan.seed, self.checks)
+        first = math.nan if state.first_epoch_loss is None else state.first_epoch_loss
+        newest = next(self._whole(), None)
+        outcome = Outcome(
+            self.plan.device, state.step, self.watcher.bad, first, validation,
+            "" if newest is None else f"of step {newest.position['step']}",
+        )  # fmt: skip
         return Trained(
             network=network,
             samples=len(self.samples),
-            steps=self.steps,
-            first_epoch_loss=self.first_epoch_loss if self.first_epoch_loss is not None else math.nan,
-            train_loss=train_loss,
-            validation_loss=validation.loss,
-            parent_validation_loss=self.parent_loss,
+            steps=state.step,
+            first_epoch_loss=first,
+            train_loss=math.nan if state.train_loss is None else state.train_loss,
+            validation_loss=validation,
+            parent_validation_loss=state.parent_loss,
             served_difference=difference,
             resumed_from_step=self.resumed_from,
             seconds=time.monotonic() - self.started,
+            micro_batch=self._micro_batch,
+            remedies=verified(state.remedies, outcome, self.checks),
+            stopped_early=state.stopped,
         )

@@ -60,7 +60,8 @@ def _dataset(rules: Game, path: Path) -> None:
 
 def warm(rules: Game) -> None:
     """Compile, or load, everything of ``network/`` that is called from outside: export, training, serving."""
-    from ringrift_ops.network.training import Plan, train  # torch: seconds that other verbs do not pay
+    from ringrift_ops.network.plan import Plan
+    from ringrift_ops.network.training import train  # torch: seconds that other verbs do not pay
 
     p = probe(rules.config, 4, every=1)
     with tempfile.TemporaryDirectory() as folder:

@@ -47,6 +47,11 @@ class GradientWatcher:
             return f"{bad} of the last {len(self._recent)} batches were bad"
         return ""
 
+    @property
+    def bad(self) -> int:
+        """How many of the recent batches were bad."""
+        return self._recent.count(False)
+
     def position(self) -> dict[str, object]:
         """What a checkpoint keeps."""
         return {"recent": self._recent, "seen": self._seen, "any_good": self._any_good}

@@ -265,11 +265,12 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
     Raises MissingWeightsError, ForeignWeightsError (a pickle, a zip, something else), DamagedWeightsError.
     """
     content = _read(path)
-    if content[:2] == b"PK" or content[:1] == b"\x80":
+    length = int.from_bytes(content[:8], "little")
+    ours = content[8:9] == b"{" and length <= len(content) - 8  # a header of 128 or 384 bytes begins as a pickle does
+    if not ours and (content[:2] == b"PK" or content[:1] == b"\x80"):
         raise ForeignWeightsError(
             f"{path} is a pickle or zip file (.pth?): it is never opened; convert it where it is trusted"
         )
-    length = int.from_bytes(content[:8], "little")
     if len(content) < 10 or length > min(LARGEST_HEADER, len(content) - 8):
         raise DamagedWeightsError(
             f"{path} is no whole safetensors file: its header would be {length} bytes of {len(content)}"

@@ -66,13 +66,16 @@ def collect(hosting: Hosting, config: str, stage: str | None = None) -> list[Evi
         host = runs[job_id].host
         if host is None:
             return evidence.collect(hosting.home, job_id).model_dump(mode="json")
-        answer = hosting.remote(host).answer(
-            "evidence", seconds=HOSTS.health_seconds, within=2 * HOSTS.health_seconds, job_id=job_id
-        )
-        return dict(answer)
+        return told(hosting, host, job_id).model_dump(mode="json")
 
     reports = on_all(list(runs), look)
     return [_evidence(config_named(config).key, runs[one.host], one.facts, one.error) for one in reports]
+
+
+def told(hosting: Hosting, host: str, job_id: str) -> MachineEvidence:
+    """Return what a host tells about a job, within its time; raises the errors of reaching it."""
+    limits = {"seconds": HOSTS.health_seconds, "within": 2 * HOSTS.health_seconds}
+    return MachineEvidence.model_validate(hosting.remote(host).answer("evidence", job_id=job_id, **limits))
 
 
 def _evidence(config: str, run: StageRun, facts: dict[str, object], unreachable: str | None) -> Evidence:

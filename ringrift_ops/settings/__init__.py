@@ -29,6 +29,7 @@ from ringrift_ops.settings.names import (
 )
 from ringrift_ops.settings.pipeline_file import PipelineFile, PipelineFileError
 from ringrift_ops.settings.play import PLAY, PlayRules
+from ringrift_ops.settings.remedies import DIAGNOSIS, REMEDIES, DiagnosisRules, Mode, RemedyRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
     CHECKS,
@@ -75,6 +76,7 @@ __all__ = [
     "CONFIGS",
     "CURRICULUM",
     "DATA",
+    "DIAGNOSIS",
     "EDGE",
     "FRESHNESS",
     "GATE",
@@ -90,6 +92,7 @@ __all__ = [
     "POOLS",
     "PROFILES",
     "PROFILE_VARIABLE",
+    "REMEDIES",
     "RETENTION",
     "STAGE_ALIASES",
     "TRIALS",
@@ -99,6 +102,7 @@ __all__ = [
     "ConfigRow",
     "CurriculumRules",
     "DataRules",
+    "DiagnosisRules",
     "Environment",
     "GateRules",
     "GateThresholds",
@@ -108,11 +112,13 @@ __all__ = [
     "Inventory",
     "InventoryError",
     "LeaseRules",
+    "Mode",
     "OperationsRules",
     "PipelineFile",
     "PipelineFileError",
     "PlayRules",
     "ProfileRow",
+    "RemedyRules",
     "RetentionRules",
     "Settings",
     "SettingsFileError",

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ringrift_ops.stages.specs import Stage
+from ringrift_ops.settings.checks import CHECKS as CHECKS
+from ringrift_ops.settings.checks import Checks as Checks
+from ringrift_ops.settings.checks import Row
+from ringrift_ops.settings.remedies import Mode
+from ringrift_ops.stages.specs import RemedyName, Stage
 
 Rate = Field(gt=0.0, lt=1.0)
 Family = Literal["sparse", "convolutional"]
-
-
-class Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 # --- gates ---------------------------------------------------------------------------------------
@@ -75,25 +75,6 @@ class GateRules(Row):
 
 
 GATE = GateRules()
-
-
-class Checks(Row):
-    """What must hold inside stages, for every config and profile."""
-
-    soft_target_minimum: float = Field(default=0.99, description="share of searched decisions with a policy (F1)")
-    parent_loss_ratio: float = Field(default=1.1, description="first-epoch loss over the parent's, at most (F2)")
-    served_tolerance: float = Field(default=1e-4, description="max |served - trained| over the probe (F5)")
-    served_positions: int = Field(default=256, description="positions of that probe")
-    gradient_bad_factor: float = Field(default=50.0, description="a batch is bad above this times clip_norm")
-    gradient_bad_in_a_row: int = Field(default=8, description="stop on so many bad batches in a row")
-    gradient_first_batches: int = Field(default=30, description="stop when none of the first so many was good")
-    gradient_recent_batches: int = Field(default=100)
-    gradient_recent_bad: float = Field(default=0.25, description="stop on this bad share of the recent batches")
-    distinct_games: float = Field(default=0.95, description="of a self-play batch")
-    missed_tick_seconds: int = Field(default=300, description="a schedule tick older than this starts nothing")
-
-
-CHECKS = Checks()
 
 
 # --- configs -------------------------------------------------------------------------------------
@@ -214,6 +195,18 @@ class ProfileRow(Row):
     weight_decay: float = Field(ge=0.0)
     clip_norm: float = Field(gt=0.0)
     checkpoint_every_steps: int = Field(gt=0)
+    checkpoint_every_epoch: bool = Field(default=False, description="besides (R45)")
+    keep_checkpoints: int = Field(default=3, ge=1, description="newest within a training that are kept (R45)")
+    remedies: tuple[RemedyName, ...] = Field(
+        default=("out_of_memory", "divergence", "corrupt_checkpoint"), description="what a training mends by itself"
+    )
+    data_subset: float = Field(default=1.0, gt=0.0, le=1.0, description="share of a dataset's games to train on (R40)")
+    stop_after_epochs: int = Field(
+        default=0, ge=0, description="epochs in a row without improvement that end a training (R21); 0 = none do"
+    )
+    mixed_precision: bool = Field(default=False, description="train in bfloat16 (R40)")
+    cudnn_benchmark: bool = Field(default=False, description="let cuDNN look for its fastest kernels (R40)")
+    cudnn_deterministic: bool = Field(default=False, description="only cuDNN kernels that repeat their bits (R40)")
 
     gauntlet_simulations: int = Field(ge=0)
     games_per_look: int = Field(gt=0)
@@ -225,6 +218,8 @@ class ProfileRow(Row):
     epoch_timeout_seconds: int = Field(default=1_800, gt=0, description="of an epoch of a training (R40)")
     stall_seconds: int = Field(gt=0, description="silence of a heartbeat after which its job counts as dead")
     disk_free_bytes: int = Field(ge=0, description="with less, nothing that fills the disk is started")
+    remedy_mode: Mode = Field(default="act", description="off, observe or act: leases, links, deliveries, memory")
+    remedy_stalled: Mode = Field(default="observe", description="the same for jobs that are silent too long")
 
     def window(self, usable_rows: int) -> int:
         """Return how many of the newest ``usable_rows`` N to train on (KataGo's window).

@@ -29,6 +29,7 @@ from ringrift_ops.stages.specs import (
     GauntletSpec,
     ParityResult,
     ParitySpec,
+    Remedy,
     SelfplayResult,
     SelfplaySpec,
     Sha256,
@@ -216,6 +217,19 @@ def record_weights(home: Home, spec: TrainSpec, result: TrainResult, job_id: str
     _tell(ledger, spec, EventType.TRAINING_COMPLETED, {**payload, "job_id": job_id})
 
 
+@_effect
+def record_remedy(home: Home, spec: TrainSpec, remedy: Remedy, job_id: str) -> None:
+    """What a training has mended; once it was verified, whether it helped."""
+    payload: dict[str, object] = {"kind": remedy.kind, "target": job_id, "step": remedy.step}
+    event = EventType.REMEDY_VERIFIED if remedy.verified else EventType.REMEDY_APPLIED
+    if remedy.verified:
+        checks = [one.model_dump() for one in remedy.verified]
+        payload |= {"ok": all(one.ok for one in remedy.verified), "verified": checks}
+    else:
+        payload |= {key: getattr(remedy, key) for key in ("reason", "action", "tries", "bound")}
+    _tell(open_ledger(home), spec, event, payload)
+
+
 def record_net(home: Home, network: Network, path: Path) -> None:
     """A net that came from elsewhere: into the store and on record, with those of its parents that are known here."""
     ledger = open_ledger(home)
@@ -279,6 +293,7 @@ def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pair
 _REPLAYED: dict[str, tuple[Callable[..., None], type[StageSpec], type[Frozen]]] = {
     "record_games": (record_games, SelfplaySpec, SelfplayResult),
     "record_weights": (record_weights, TrainSpec, TrainResult),
+    "record_remedy": (record_remedy, TrainSpec, Remedy),
     "record_gauntlet": (record_gauntlet, GauntletSpec, GauntletResult),
 }
 """The stages that hosts do."""

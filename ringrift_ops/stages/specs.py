@@ -56,6 +56,24 @@ class Verified(Frozen):
     evidence: str
 
 
+RemedyName = Literal["out_of_memory", "divergence", "corrupt_checkpoint"]
+"""What a training may mend by itself."""
+
+
+class Remedy(Frozen):
+    """What was mended without asking anybody: why, how, the how-manieth time of how many, and whether it helped."""
+
+    kind: str = Field(description="a training's own is a RemedyName")
+    step: int | None = Field(description="of the training; None outside one")
+    reason: str
+    action: str
+    tries: int = Field(ge=1)
+    bound: int = Field(ge=1)
+    verified: list[Verified] = Field(
+        default_factory=list, description="the runbook's verification list, run afterwards"
+    )
+
+
 class StageSpec(Asked):
     """Fields common to every stage."""
 
@@ -166,6 +184,18 @@ class TrainSpec(StageSpec):
     clip_norm: float = Field(gt=0.0)
     device: str
     checkpoint_every_steps: int = Field(gt=0)
+    checkpoint_every_epoch: bool = Field(default=False, description="besides")
+    keep_checkpoints: int = Field(default=3, ge=1, description="newest of this training that are kept")
+    remedies: tuple[RemedyName, ...] = Field(
+        default=("out_of_memory", "divergence", "corrupt_checkpoint"), description="what it may mend by itself"
+    )
+    data_subset: float = Field(default=1.0, gt=0.0, le=1.0, description="share of the games of both splits")
+    stop_after_epochs: int = Field(
+        default=0, ge=0, description="epochs in a row without improvement that end it; 0 = none do"
+    )
+    mixed_precision: bool = Field(default=False, description="forward and backward in bfloat16, weights in float32")
+    cudnn_benchmark: bool = Field(default=False, description="let cuDNN look for its fastest kernels")
+    cudnn_deterministic: bool = Field(default=False, description="only cuDNN kernels that repeat their bits")
     output: str | None
     epoch_seconds: float = Field(default=1_800.0, gt=0.0, description="longest time of an epoch (R40)")
     total_seconds: float = Field(default=14_400.0, gt=0.0, description="longest time of an attempt (R40)")
@@ -185,6 +215,9 @@ class TrainResult(Frozen):
     served_difference: float = Field(description="max |served - trained| over 256 positions")
     resumed_from_step: int
     seconds: float
+    micro_batch: int | None = Field(default=None, description="samples computed at once in the end")
+    remedies: list[Remedy] = Field(default_factory=list, description="what was mended on the way")
+    stopped_early: str = Field(default="", description="why it ended before its last epoch")
 
 
 class GauntletSpec(StageSpec):

@@ -5,22 +5,24 @@ A training that was killed goes on from its checkpoint when it is asked again wi
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
-from ringrift_ops.network.checkpoints import NAME
+from ringrift_ops.network.checkpoints import CORRUPT_SUFFIX, NAME, chain
 from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
-from ringrift_ops.network.training import Plan, Progress, train
+from ringrift_ops.network.plan import Plan, Progress
+from ringrift_ops.network.remedies import CORRUPT_CHECKPOINT
+from ringrift_ops.network.training import NoGoodCheckpointError, train
 from ringrift_ops.network.weights import Network, load_network, weights_bytes
 from ringrift_ops.stages.checkpoints import checkpoint_folder, training_facts
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
-from ringrift_ops.stages.recording import record_weights
-from ringrift_ops.stages.specs import Stage, TrainResult, TrainSpec
+from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger, record_remedy, record_weights
+from ringrift_ops.stages.specs import Remedy, Stage, TrainResult, TrainSpec
 from ringrift_ops.store import Store, atomic_write, replace_symlink, sha256_file
 
 SPEC_NAME = "spec.json"
@@ -84,6 +86,29 @@ class _EpochClock:
             )
 
 
+def run(spec: TrainSpec, report: Report) -> TrainResult:
+    """Train to the end (or go on where a killed training stood) and return the checked net.
+
+    A training that was to go on from a corrupt checkpoint, without a good older one and without a parent, starts from
+    the canonical net instead, if there is one. Raises the errors of ``network.training.train`` and of opening the
+    dataset and the parent.
+    """
+    try:
+        return _run(spec, report)
+    except NoGoodCheckpointError as error:
+        home = Home.find()
+        canonical = None if ledger_is_elsewhere() else open_ledger(home).canonical(spec.config)
+        parent = None if canonical is None else canonical.sha
+        anew = spec.model_copy(update={"parent": parent, "resume_from": None})
+        words = "at random: there is no canonical net" if parent is None else f"from the canonical net {parent[:12]}"
+        remedy = Remedy(
+            kind=CORRUPT_CHECKPOINT, step=0, reason=str(error), action=f"trained anew {words}", tries=1, bound=1
+        )
+        record_remedy(home, anew, remedy, checkpoint_folder(home, anew).name)
+        result = _run(anew, report)
+        return result.model_copy(update={"remedies": [remedy, *result.remedies]})
+
+
 def _plan(spec: TrainSpec) -> Plan:
     return Plan(
         config=spec.config,
@@ -99,14 +124,43 @@ def _plan(spec: TrainSpec) -> Plan:
         # One thread is as fast as two for sparse nets, and does not wait for a core that others use.
         threads=1 if spec.family == "sparse" else 0,
         checkpoint_every_steps=spec.checkpoint_every_steps,
+        checkpoint_every_epoch=spec.checkpoint_every_epoch,
+        keep_checkpoints=spec.keep_checkpoints,
+        remedies=frozenset(spec.remedies),
+        data_subset=spec.data_subset,
+        stop_after_epochs=spec.stop_after_epochs,
+        mixed_precision=spec.mixed_precision,
+        cudnn_benchmark=spec.cudnn_benchmark,
+        cudnn_deterministic=spec.cudnn_deterministic,
     )
 
 
-def run(spec: TrainSpec, report: Report) -> TrainResult:
-    """Train to the end (or go on where a killed training stood) and return the checked net.
+def beat_of(progress: Progress) -> Heartbeat:
+    """Return a training's progress as a heartbeat; what is not known yet is left out of its metrics."""
+    metrics = {
+        "loss": progress.loss,
+        "value_loss": progress.value_loss,
+        "policy_loss": progress.policy_loss,
+        "learning_rate": progress.learning_rate,
+        "samples_per_second": progress.samples_per_second,
+        "micro_batch": progress.micro_batch,
+        "epoch_train_loss": progress.train_loss,
+        "epoch_validation_loss": progress.validation_loss,
+        "epochs_without_improvement": progress.stale_epochs,
+        "remedies": progress.remedies,
+    }
+    return Heartbeat(
+        stage=Stage.TRAIN,
+        phase=f"epoch {progress.epoch} of {progress.epochs}" if progress.phase == "train" else "validation",
+        done=progress.step,
+        total=progress.steps,
+        unit="steps",
+        message=progress.message,
+        metrics={name: value for name, value in metrics.items() if value is not None and math.isfinite(value)},
+    )
 
-    Raises the errors of ``network.training.train`` and of opening the dataset and the parent.
-    """
+
+def _run(spec: TrainSpec, report: Report) -> TrainResult:
     started = time.monotonic()
     home = Home.find()
     dataset, parent = _dataset(home, spec), _parent(home, spec)
@@ -116,21 +170,7 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
 
     def show(progress: Progress) -> None:
         clock.check(progress.epoch)
-        report(
-            Heartbeat(
-                stage=Stage.TRAIN,
-                phase=f"epoch {progress.epoch} of {progress.epochs}",
-                done=progress.step,
-                total=progress.steps,
-                unit="steps",
-                metrics={
-                    "loss": progress.loss,
-                    "value_loss": progress.value_loss,
-                    "policy_loss": progress.policy_loss,
-                    "samples_per_second": progress.samples_per_second,
-                },
-            )
-        )
+        report(beat_of(progress))
 
     try:
         trained = train(
@@ -143,10 +183,11 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
             folder=folder,
             resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
             progress=show,
+            notice=lambda remedy: record_remedy(home, spec, remedy, folder.name),
         )
     except RingRiftError:
-        if not (folder / NAME).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if not chain(folder / NAME):
+            _forget(folder)
         raise
     sha, path = Store(home).put(weights_bytes(trained.network), WEIGHTS_SUFFIX)
     if spec.output is not None:
@@ -165,7 +206,21 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
         served_difference=trained.served_difference,
         resumed_from_step=trained.resumed_from_step,
         seconds=time.monotonic() - started,
+        micro_batch=trained.micro_batch,
+        remedies=list(trained.remedies),
+        stopped_early=trained.stopped_early,
     )
     record_weights(home, spec, result, folder.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    for remedy in trained.remedies:
+        record_remedy(home, spec, remedy, folder.name)
+    _forget(folder)
     return result
+
+
+def _forget(folder: Path) -> None:
+    """Remove a training's checkpoints; corrupt ones stay for whoever wants to know why, until retention."""
+    for path in list(folder.iterdir()):
+        if path.suffix != CORRUPT_SUFFIX:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

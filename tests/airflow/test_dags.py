@@ -48,7 +48,7 @@ def imported(tmp_path: Path, **variables: str) -> dict[str, list[str]]:
 
 def test_the_dag_file_makes_a_dag_per_config_and_imports_nothing_heavy(tmp_path: Path) -> None:
     answer = imported(tmp_path)
-    assert answer["dags"] == sorted([*CONFIGS, "alerts", "candidates", "data_validation"])
+    assert answer["dags"] == sorted([*CONFIGS, "alerts", "candidates", "data_validation", "remedies"])
     roots = {name.partition(".")[0] for name in answer["modules"]}
     assert roots.isdisjoint(HEAVY)
     assert not any(name.startswith(("airflow.models", "airflow.jobs")) for name in answer["modules"])

@@ -21,7 +21,8 @@ from ringrift_ops.games.writer import BatchWriter
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import derived_seed
 from ringrift_ops.network.dataset import open_dataset
-from ringrift_ops.network.training import Plan, train
+from ringrift_ops.network.plan import Plan
+from ringrift_ops.network.training import train
 from ringrift_ops.network.weights import fresh_network
 from ringrift_ops.players.play import new_policies
 from ringrift_ops.players.roster import Openings, Player, PlayerKind, Roster

@@ -1,4 +1,4 @@
-"""What ``ringrift diagnose`` brings from where a job ran: processes, GPU, memory, disk, kernel, last words."""
+"""What ``ringrift evidence`` brings from where a job ran: processes, GPU, memory, disk, kernel, last words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def started(home: Path, slots: list[Slot]) -> tuple[Ledger, int, int]:
 
 
 def diagnosed(capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
-    assert main(["diagnose", CONFIG, *more, "--json"]) == ExitCode.DONE
+    assert main(["evidence", CONFIG, *more, "--json"]) == ExitCode.DONE
     (one,) = json.loads(capsys.readouterr().out)["evidence"]
     return dict(one)
 
@@ -73,9 +73,9 @@ def test_R26_evidence_of_a_job_comes_over_its_hosts_own_link(
     assert (found["state"], found["error"]) == ("failed", "job hex8_2p-g1-train ran out of memory")
     assert found["machine"] is None
     assert "host one" in found["unreachable"]
-    assert main(["diagnose", CONFIG]) == ExitCode.DONE
+    assert main(["evidence", CONFIG]) == ExitCode.DONE
     assert "nothing to be had from one: host one" in capsys.readouterr().out
-    assert main(["diagnose", CONFIG, "--stage", "gauntlet"]) == ExitCode.NO_DATA
+    assert main(["evidence", CONFIG, "--stage", "gauntlet"]) == ExitCode.NO_DATA
     assert "no job of gauntlet of hex8_2p failed or runs" in capsys.readouterr().err
     sshd.start()
 
@@ -100,7 +100,7 @@ def test_R26_gpu_and_kernel_say_what_they_have_or_why_not(
     ]
     assert machine["nvidia_smi"]["lines"] == ["| Tesla T4 | 15000MiB / 15360MiB |"]
     assert machine["kernel"]["error"] == "dmesg: dmesg: read kernel buffer failed: Operation not permitted"
-    assert main(["diagnose", CONFIG]) == ExitCode.DONE
+    assert main(["evidence", CONFIG]) == ExitCode.DONE
     shown = capsys.readouterr().out
     for words in ("Tesla T4 15000 of 15360 MiB, 98.0 %", "sleep 600", "  CUDA out of memory", "not permitted"):
         assert words in shown

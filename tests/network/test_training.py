@@ -14,21 +14,13 @@ import torch
 
 from ringrift_ops.errors import GateError
 from ringrift_ops.network import sparse_training, training
-from ringrift_ops.network.checkpoints import NAME, DamagedCheckpointError, ForeignCheckpointError
+from ringrift_ops.network.checkpoints import NAME, DamagedCheckpointError, ForeignCheckpointError, chain
 from ringrift_ops.network.dataset import TRAINING, Dataset, EmptyDatasetError, open_dataset
+from ringrift_ops.network.plan import ParentMismatchError, Plan, Progress, Trained, learning_rate_at
 from ringrift_ops.network.probe import probe
 from ringrift_ops.network.trainees import SparseTrainee, batch_of, trainee
-from ringrift_ops.network.training import (
-    ParentMismatchError,
-    Plan,
-    Progress,
-    ServedDifferentlyError,
-    Trained,
-    WorseThanParentError,
-    learning_rate_at,
-    served_difference,
-    train,
-)
+from ringrift_ops.network.training import WorseThanParentError, train
+from ringrift_ops.network.validation import ServedDifferentlyError, evaluate_split, served_difference
 from ringrift_ops.network.watcher import DivergedError, GradientWatcher
 from ringrift_ops.network.weights import Network, fresh_network, load_network, save_network
 from ringrift_ops.rules.game import game
@@ -85,7 +77,7 @@ def stopping_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training._Training._one_step
 
     def one_step(self: Any) -> None:
-        if self.step == step:
+        if self.state.step == step:
             raise Stopped
         whole(self)
 
@@ -99,7 +91,7 @@ def test_training_learns_and_serves_what_it_learnt(family: str, dataset: Dataset
     assert result.samples == len(dataset.samples_of(TRAINING)) > 0
     assert result.train_loss < result.first_epoch_loss
     fresh = fresh_network(CONFIG, family, result.network.sizes, 5)
-    before = training.evaluate_split(
+    before = evaluate_split(
         trainee(family, game(CONFIG), fresh.sizes, fresh.tensors, "cpu"), dataset, dataset.samples_of(TRAINING)
     )
     assert result.train_loss < before.loss * 0.97
@@ -210,9 +202,9 @@ def test_F5_training_forward_and_serving_agree_in_every_geometry(config: str, fa
     assert served_difference(side, loud, 32, 7) < 1e-4
 
 
-def test_F4_training_writes_its_checkpoint_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:
+def test_F4_training_writes_its_checkpoints_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:
     run(plan_for(epochs=1), dataset, tmp_path / "folder")
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == [NAME]
+    assert sorted((tmp_path / "folder").iterdir()) == sorted(chain(tmp_path / "folder" / NAME))
 
 
 def test_F2_a_dataset_without_validation_games_is_no_evidence(tmp_path: Path) -> None:

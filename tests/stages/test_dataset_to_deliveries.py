@@ -22,7 +22,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.ledger import EventType, Lease, Ledger, StaleTokenError, generation_lease
 from ringrift_ops.network.checkpoints import ForeignCheckpointError, MissingCheckpointError
 from ringrift_ops.network.dataset import DamagedDatasetError, open_dataset
-from ringrift_ops.network.training import NoSuchDeviceError
+from ringrift_ops.network.plan import NoSuchDeviceError
 from ringrift_ops.network.weights import DamagedWeightsError, load_network, read_header
 from ringrift_ops.settings import CHECKS
 from ringrift_ops.stages import distribute, gauntlet, promote, selfplay, train
