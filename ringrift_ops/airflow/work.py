@@ -7,14 +7,15 @@ what carries an old fencing token is ended and begun anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
+from ringrift_ops.airflow.verifying import NoEvidenceError, verify
+from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
@@ -35,26 +36,19 @@ from ringrift_ops.ledger import (
 from ringrift_ops.operations import breakers, disk
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
-from ringrift_ops.settings import CHECKS, HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
+from ringrift_ops.settings import HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
     RESULTS,
     SPECS,
-    DistributeResult,
-    ExportResult,
     Frozen,
-    GauntletResult,
-    ParityResult,
-    SelfplayResult,
     Sha256,
     Stage,
     StageSpec,
-    TrainResult,
     TrainSpec,
     Verdict,
 )
-from ringrift_ops.store import sha256_file
 
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
@@ -62,22 +56,6 @@ RENEW_SECONDS = 60.0
 
 SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
 """Stages whose verb ends with 1 or 3 and a whole result: the measurement is done, its answer is no."""
-
-
-class WrongResultError(GateError):
-    """What a stage says it made is not what it was asked, or not what lies on the disk (F21)."""
-
-
-class ParityFailedError(GateError):
-    """The two rule engines disagree on games of this generation."""
-
-
-class NoEvidenceError(NoDataError):
-    """The gauntlet measured nothing that a verdict could rest on."""
-
-
-class UndeliveredError(InfrastructureError):
-    """A promoted net did not arrive whole at every destination."""
 
 
 class StalledError(InfrastructureError):
@@ -383,7 +361,7 @@ class Work:
             spec, result = self.hosting.patiently(
                 partial(self._collect, stage, host, job_id, token), partial(self.renew, token)
             )
-            self._verify(stage, spec, result)
+            verify(self.home, spec, result, self._done(Stage.SELFPLAY))
         except RingRiftError as error:
             self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
             attempt = self.look(stage, shard).attempt
@@ -415,37 +393,6 @@ class Work:
         self.hosting.keep_rate(host, asked, status)
         self.hosting.take(host, job_id, result, asked, token)
         return spec, result
-
-    def _verify(self, stage: Stage, spec: Mapping[str, Any], result: Frozen) -> None:
-        match result:
-            case SelfplayResult():
-                _same("games", spec["games"], result.games)
-            case ParityResult():
-                own = [SelfplayResult.model_validate(run.result) for run in self._done(Stage.SELFPLAY)]
-                if own and spec["sample"] == 0:
-                    _same("games checked", sum(batch.games for batch in own), result.checked)
-                if not result.passed:
-                    raise ParityFailedError(
-                        f"the rule engines disagree on {result.failed} of {result.checked} games; "
-                        f"see `ringrift parity diff {result.failures[0].bundle if result.failures else 'BUNDLE'}`"
-                    )
-            case ExportResult():
-                _same("whether there are samples", True, result.samples > 0)
-            case TrainResult():
-                _same("dataset", spec["dataset"], result.dataset)
-                _same("parent", spec["parent"], result.parent)
-                _same("whether it was trained on samples", True, result.samples > 0)
-                _same("weights", result.weights, sha256_file(self.home.resolve(result.path)))
-                _same("whether served = trained", True, result.served_difference <= CHECKS.served_tolerance)
-            case GauntletResult():
-                _same("candidate", spec["candidate"], result.candidate)
-                if result.verdict is Verdict.NO_EVIDENCE:
-                    raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {result.reason}")
-            case DistributeResult():
-                lost = [one for one in result.deliveries if one.lost]
-                if lost:
-                    raise UndeliveredError(f"{len(lost)} of {len(result.deliveries)} deliveries failed: "
-                                           f"{lost[0].destination}: {lost[0].error}")  # fmt: skip
 
     # --- the end -------------------------------------------------------------------------------------
 
@@ -512,8 +459,3 @@ class Work:
     def _show(self) -> None:
         self.ledger.write_pipeline_state(self.home.pipeline_state)
         write_logs(self.home, self.ledger)
-
-
-def _same(what: str, asked: object, got: object) -> None:
-    if asked != got:
-        raise WrongResultError(f"{what}: asked {asked}, got {got}; the result is refused, see the job's log")

@@ -69,7 +69,7 @@ def _ringrift(
 for _module in (platform, selfplay, parity, export, train, gauntlet, promote, distribute):
     _module.add_to(app)
 for _module in (
-    status, evidence, diagnose, remedies, incidents, recovery, control, backout, retention, data, pipeline, model, rules,
-    ledger, jobs, cluster, receiving, worker, stages, verified, network, logs,
+    status, evidence, diagnose, remedies, incidents, recovery, control, backout, retention, data, pipeline, model,
+    rules, ledger, jobs, cluster, receiving, worker, stages, verified, network, logs,
 ):  # fmt: skip
     _module.add_to(app)

@@ -14,7 +14,8 @@ import numpy as np
 from ringrift_ops.errors import GateError
 from ringrift_ops.home import Home
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, Dataset
-from ringrift_ops.network.training import Trained, train
+from ringrift_ops.network.plan import Trained
+from ringrift_ops.network.training import train
 from ringrift_ops.network.weights import Network, fresh_network
 from ringrift_ops.operations.preflight import preflight, require
 from ringrift_ops.settings import CHECKS, TRIALS, ProfileRow

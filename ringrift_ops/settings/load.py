@@ -64,6 +64,7 @@ class Environment(BaseSettings):
     waiver_reason: str | None = None
     notify: str | None = None
     http_rate: int | None = Field(default=None, gt=0)
+    http_open_metrics: bool | None = None
     promotion_random_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_heuristic_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
     promotion_vs_previous_win_rate: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -108,6 +109,7 @@ class _File(BaseModel):
     notify: list[str] = []
     notify_levels: dict[int, list[str]] = {}
     http_rate: int = Field(default=600, gt=0)
+    http_open_metrics: bool = False
     configs: dict[str, dict[str, Any]] = {}
     profiles: dict[str, dict[str, Any]] = {}
 
@@ -134,6 +136,7 @@ class Settings(BaseModel):
     )
     pipeline: PipelineFile = Field(description="what `config/pipeline_config.yaml` says")
     http_rate: int = Field(description="requests per minute that the HTTP door takes from one user")
+    http_open_metrics: bool = Field(description="whether /ringrift/metrics answers without a login")
     configs: dict[str, ConfigRow]
     profiles: dict[str, dict[str, ProfileRow]] = Field(description="by profile, then by config")
 
@@ -167,6 +170,9 @@ class Settings(BaseModel):
             notify=(environment.notify or "").split() or file.notify,
             notify_levels=file.notify_levels,
             http_rate=environment.http_rate or file.http_rate,
+            http_open_metrics=(
+                file.http_open_metrics if environment.http_open_metrics is None else environment.http_open_metrics
+            ),
             pipeline=pipeline,
             configs={key: _config(_capped(row, pipeline), file, opened, environment) for key, row in CONFIGS.items()},
             profiles={

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from ringrift_ops.settings.tables import Row
+from ringrift_ops.settings.checks import Row
 from ringrift_ops.stages.specs import Stage
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ringrift_ops.settings.tables import Row
+from ringrift_ops.settings.checks import Row
 
 
 class WebRules(Row):

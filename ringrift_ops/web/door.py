@@ -13,7 +13,7 @@ from ringrift_ops.errors import RingRiftError
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls
 from ringrift_ops.settings import CONFIGS, WEB, config_named, profile_named, stage_named
-from ringrift_ops.web.guard import OPEN, PERMISSION, Guarded
+from ringrift_ops.web.guard import OPEN, OPENED_BY, PERMISSION, Guarded
 from ringrift_ops.web.inside import Inside
 from ringrift_ops.web.mount import AIRFLOW
 from ringrift_ops.web.place import Place, place
@@ -59,10 +59,11 @@ class Routes(APIRouter):
     def __init__(self, tag: str) -> None:
         super().__init__(route_class=Guarded, tags=[tag])
 
-    def reads(self, path: str, permission: str, **options: Any) -> Callable[[F], F]:
-        """Declare a route that changes nothing."""
+    def reads(self, path: str, permission: str, *, opened_by: str = "", **options: Any) -> Callable[[F], F]:
+        """Declare a route that changes nothing; ``opened_by``: the setting that lets everybody in."""
         options.setdefault("responses", {} if permission == OPEN else READS)
-        return self.get(path, openapi_extra=_extra(permission), **options)
+        opened = {OPENED_BY: opened_by} if opened_by else {}
+        return self.get(path, openapi_extra=_extra(permission) | opened, **options)
 
     def changes(self, path: str, permission: str) -> Callable[[F], F]:
         """Declare a route that changes something."""

@@ -28,6 +28,8 @@ from ringrift_ops.web.place import place
 PERMISSION = "x-permission"
 OPEN = "none"
 """Instead of a permission: the route answers everybody, and says more to who may read."""
+OPENED_BY = "x-opened-by"
+"""Names the setting that opens a route to everybody."""
 ANY_USER = "login"
 """Instead of a permission: any user."""
 
@@ -50,7 +52,8 @@ class Guarded(APIRoute):
     """A route with its permission, whose function runs on one of our own threads."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.permission = str((options.get("openapi_extra") or {}).get(PERMISSION, ""))
+        extra = options.get("openapi_extra") or {}
+        self.permission, self.opened_by = str(extra.get(PERMISSION, "")), str(extra.get(OPENED_BY, ""))
         if self.permission not in (OPEN, ANY_USER, *Permission):
             raise NoPermissionNamedError(f"{path}: name the permission that it needs")
         threaded = endpoint if inspect.iscoroutinefunction(endpoint) else _on_our_threads(endpoint)
@@ -69,7 +72,7 @@ class Guarded(APIRoute):
     async def _admit(self, request: Request) -> None:
         user = await inside.user_of(request)
         request.state.user = user
-        if self.permission == OPEN:
+        if self.permission == OPEN or (self.opened_by and getattr(place().settings, self.opened_by)):
             return
         if user is None:
             raise RefusedError(

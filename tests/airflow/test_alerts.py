@@ -11,7 +11,7 @@ from ringrift_ops.platform.database import AirflowTables
 from ringrift_ops.settings import CURRICULUM
 from tests.airflow.conftest import Platform, until
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(2), pytest.mark.slow]
 
 CONFIG = "hexagonal_3p"
 

@@ -23,6 +23,7 @@ from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.ledger import EventType, Outcome
+from ringrift_ops.operations.metrics import CONTENT_TYPE
 from ringrift_ops.operations.permissions import HOLDERS, ROLES, Permission
 from ringrift_ops.platform.environment import USER, Installation, Secrets
 from ringrift_ops.platform.logins import token
@@ -31,7 +32,7 @@ from tests.airflow.conftest import USERS, Platform, until
 from tests.airflow.sweep import Sweep
 from tests.ledger.conftest import Workbench, sha
 
-pytestmark = [pytest.mark.platform, pytest.mark.slow]
+pytestmark = [pytest.mark.platform(1), pytest.mark.slow]
 
 CONFIG = "hexagonal_3p"
 """Only these tests use it."""
@@ -88,10 +89,10 @@ def door(platform: Platform) -> Iterator[Door]:
     assert [name for name in secrets if name in said] == []
 
 
-def set_rate(platform: Platform, rate: int) -> None:
+def set_rate(platform: Platform, rate: int, more: str = "") -> None:
     """Write the setting; the door reads the file anew when it has changed."""
     platform.home.settings_file.parent.mkdir(exist_ok=True)
-    platform.home.settings_file.write_text(f"http_rate: {rate}\n")
+    platform.home.settings_file.write_text(f"http_rate: {rate}\n{more}")
 
 
 @pytest.fixture(scope="module")
@@ -481,3 +482,14 @@ def test_the_lines_of_the_page_about_http_work_with_the_token_of_the_command(
         ran = subprocess.run(["bash", "-c", ready], env=environment, capture_output=True, text=True, check=False)
         assert ran.stdout.rstrip().endswith(("200", "404", "409")), (line, ran.stdout, ran.stderr)
         door.texts.append(ran.stdout)
+
+
+def test_R8_figures_for_prometheus_want_a_login_unless_the_setting_opens_them(platform: Platform, door: Door) -> None:
+    assert door.ask("GET", "/metrics", None).status_code == 401
+    told = door.ask("GET", "/metrics", "vera")
+    assert (told.status_code, told.headers["content-type"]) == (200, CONTENT_TYPE)
+    assert f'ringrift_rows{{config="{CONFIG}"' in told.text
+    set_rate(platform, 100_000, "http_open_metrics: true\n")
+    assert door.ask("GET", "/metrics", None).status_code == 200
+    set_rate(platform, 100_000)
+    assert door.ask("GET", "/metrics", None).status_code == 401

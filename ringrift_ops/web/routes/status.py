@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import AwareDatetime, BaseModel
 
 from ringrift_ops.ledger import AuditRow, Event, EventType, Waiver
@@ -17,6 +17,7 @@ from ringrift_ops.operations.breakers import breaker_status
 from ringrift_ops.operations.health import health as health_of
 from ringrift_ops.operations.locks import Lock
 from ringrift_ops.operations.locks import locks as locks_of
+from ringrift_ops.operations.metrics import CONTENT_TYPE, exposition
 from ringrift_ops.operations.overview import Overview, overview
 from ringrift_ops.operations.permissions import Permission
 from ringrift_ops.operations.waiting import Waiting
@@ -110,6 +111,19 @@ def status_page(here: Here, config: Annotated[str | None, Query(max_length=250)]
     """Show the same for people, inside Airflow's pages; of one config, when it is one."""
     found = here.look(config if config in CONFIGS else None)
     return HTMLResponse(page.html(overview(here.home, here.ledger, found), health_of(found)))
+
+
+@routes.reads(
+    "/metrics",
+    Permission.TRAINING_READ,
+    opened_by="http_open_metrics",
+    response_class=PlainTextResponse,
+    responses=PROBLEMS_OF_PAGES,
+)
+def metrics(here: Here) -> PlainTextResponse:
+    """Return every figure as Prometheus reads it; the setting ``http_open_metrics`` opens it to everybody."""
+    text = exposition(here.home, here.settings, here.ledger, inside.airflow_facts())
+    return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
 
 @routes.reads("/waiting", Permission.TRAINING_READ)
