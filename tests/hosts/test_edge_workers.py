@@ -29,7 +29,7 @@ from tests.airflow.conftest import output_of, state_of, until
 from tests.hosts import edge
 from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
 
-pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform(1), pytest.mark.timeout(1500)]
 
 LONG_GAMES = 1500
 """Games of a shard that is killed in the middle."""
