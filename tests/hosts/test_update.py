@@ -23,7 +23,7 @@ from ringrift_ops.home import Home, project_folder
 from ringrift_ops.hosts.local import LocalJobs
 from tests.hosts.sshd import Sshd, Sshds, write_inventory
 
-pytestmark = pytest.mark.hosts_campaign
+pytestmark = [pytest.mark.hosts_campaign, pytest.mark.timeout(1_500)]
 
 HOST = "bare"
 BROKEN = """
