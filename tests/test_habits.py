@@ -160,6 +160,7 @@ def test_compose_file_is_valid_and_its_variables_are_explained() -> None:
     services = yaml.safe_load(text)["services"]
     assert set(services) == {
         "postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "worker",
+        "edge-api", "edge-tls",
     }  # fmt: skip
     assert [name for name, one in services.items() if name != "init" and "healthcheck" not in one] == []
 
