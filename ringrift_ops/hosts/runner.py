@@ -37,6 +37,8 @@ from ringrift_ops.hosts.processes import JOB_VARIABLE, end_processes, identify, 
 
 ALREADY_MINDED = 3
 COULD_NOT_START = 127
+_LOOK_SECONDS = 1.0
+"""How often a runner looks for a request to end its job."""
 _READY = b"1"
 _MINDED = b"2"
 
@@ -134,11 +136,17 @@ def _run(folder: JobFolder, job: dict[str, Any]) -> tuple[int, str]:
         print(f"runner: cannot start {job['argv'][0]}: {error.strerror}", flush=True)
         return COULD_NOT_START, f"could not start: {error.strerror}"
     deadline = time.monotonic() + float(job["timeout_seconds"])
-    try:
-        code = command.wait(timeout=max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        print(f"runner: over its time limit of {job['timeout_seconds']:g} s", flush=True)
-        return TIMEOUT_CODE, f"ran past its limit of {job['timeout_seconds']:g} s"
+    code: int | None = None
+    while code is None:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            code = command.wait(timeout=min(left, _LOOK_SECONDS))
+        except subprocess.TimeoutExpired:
+            if folder.end_request.exists():
+                raise _AskedToEndError from None
+            if left == 0.0:
+                print(f"runner: over its time limit of {job['timeout_seconds']:g} s", flush=True)
+                return TIMEOUT_CODE, f"ran past its limit of {job['timeout_seconds']:g} s"
     if code < 0:
         return SIGNAL_BASE - code, f"ended by {signal.Signals(-code).name}"
     return code, "exited"

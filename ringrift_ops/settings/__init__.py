@@ -6,7 +6,14 @@ numba nor Airflow, because DAG files are read every few seconds.
 """
 
 from ringrift_ops.settings.inventory import Host, Inventory, InventoryError, UnknownHostError
-from ringrift_ops.settings.load import PROFILE_VARIABLE, Environment, Settings, SettingsFileError, VariableError
+from ringrift_ops.settings.load import (
+    PROFILE_VARIABLE,
+    Environment,
+    Settings,
+    SettingsFileError,
+    VariableError,
+    secret_in,
+)
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -90,5 +97,6 @@ __all__ = [
     "packaged_profile",
     "profile_named",
     "read_yaml",
+    "secret_in",
     "stage_named",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +51,10 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     ledger_url: str | None = None
+    ledger_password_file: Path | None = None
+    airflow_url: str | None = None
+    airflow_password_file: Path | None = None
+    training_queue: str | None = None
     profile: str | None = None
     auto_promote: bool | None = None
     gauntlet_games: int | None = Field(default=None, gt=0)
@@ -109,6 +114,9 @@ class Settings(BaseModel):
 
     home: Path
     ledger_url: str = Field(description="SQLAlchemy URL of the ledger")
+    airflow_url: str | None = Field(description="address of an Airflow that others keep (production)")
+    airflow_password_file: Path | None = Field(description="file with the password of its user admin")
+    training_queue: str | None = Field(description="Airflow queue of trainings; None = the queue of everything else")
     default_profile: str
     auto_promote: bool = Field(description="whether a PASS moves the canonical pointer by itself")
     distribution_timeout: int = Field(description="seconds for all destinations of one net")
@@ -134,7 +142,12 @@ class Settings(BaseModel):
         games = environment.gauntlet_games or file.gauntlet_games
         return cls(
             home=place.root,
-            ledger_url=environment.ledger_url or file.ledger_url or place.ledger_url,
+            ledger_url=_with_password(
+                environment.ledger_url or file.ledger_url or place.ledger_url, environment.ledger_password_file
+            ),
+            airflow_url=environment.airflow_url,
+            airflow_password_file=environment.airflow_password_file,
+            training_queue=environment.training_queue,
             default_profile=profile_named(environment.profile or file.profile),
             auto_promote=file.auto_promote if environment.auto_promote is None else environment.auto_promote,
             distribution_timeout=environment.distribution_timeout or file.distribution_timeout,
@@ -172,6 +185,31 @@ class Settings(BaseModel):
     def gate(self, config: str) -> GateThresholds:
         """Return the thresholds of a config; ``.version`` is what an evaluation stores."""
         return self.config(config).gate
+
+
+def _with_password(url: str, path: Path | None) -> str:
+    """Return the ledger's URL with the password of a file; raises :class:`VariableError`."""
+    if path is None:
+        return url
+    name = f"{PREFIX}LEDGER_PASSWORD_FILE"
+    before, at, after = url.partition("@")
+    user = before.rpartition("/")[2]
+    if not at or not user or ":" in user:
+        raise VariableError(
+            f"{name}: the ledger's URL must name a user and no password, as postgresql://USER@HOST/NAME"
+        )
+    return f"{before}:{quote(secret_in(path, name), safe='')}@{after}"
+
+
+def secret_in(path: Path, variable: str) -> str:
+    """Return what a file with a secret says; raises :class:`VariableError` when it cannot be read or is empty."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as problem:
+        raise VariableError(f"{variable}: cannot read {path}: {problem.strerror or problem}") from problem
+    if not secret:
+        raise VariableError(f"{variable}: {path} is empty")
+    return secret
 
 
 def _check_names(file: _File, opened: YamlFile | None) -> None:
