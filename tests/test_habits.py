@@ -6,7 +6,6 @@ import ast
 import importlib.metadata
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
