@@ -51,6 +51,10 @@ def measure_of(part: str, home: Path | None) -> Measure:
         from tests.bench.hops import hops
 
         return hops
+    if part == "celery":
+        from tests.bench.celery import celery
+
+        return celery
     from tests.bench import first
 
     return first.first if home is None else lambda _: first.recorded(home)

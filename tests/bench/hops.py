@@ -30,7 +30,7 @@ CHAIN: Final = "bench_chain"
 TASKS: Final = 20
 UP_SECONDS, CHAIN_SECONDS = 300.0, 300.0
 
-_DAG: Final = f'''"""Tasks that do nothing, one after the other."""
+DAG_FILE: Final = f'''"""Tasks that do nothing, one after the other."""
 
 from datetime import UTC, datetime
 
@@ -64,7 +64,7 @@ def hops(scale: Scale) -> list[Row]:
             _until("the chain is known", UP_SECONDS, lambda: api.has_dag(CHAIN))
             api.unpause(CHAIN)
             for run in range(scale.chains + 1):
-                tasks = _chain(api)
+                tasks = run_chain(api)
                 if run == 0:
                     continue  # the first chain meets processes that have not worked yet
                 firsts.append((tasks[0]["start"] - tasks[0]["run"]).total_seconds())
@@ -81,7 +81,7 @@ def _dags_of(home: Home) -> None:
     folder = home.root / "dags"
     folder.mkdir()
     (folder / "ringrift.py").symlink_to(project_folder() / "dags" / "ringrift.py")
-    (folder / "bench_chain.py").write_text(_DAG)
+    (folder / "bench_chain.py").write_text(DAG_FILE)
     Installation(home).own_config.write_text(f"[core]\ndags_folder = {folder}\n")
 
 
@@ -115,7 +115,7 @@ def _is_up(process: subprocess.Popen[bytes], log: Path) -> bool:
     return "is up after" in said
 
 
-def _chain(api: Api) -> list[dict[str, datetime]]:
+def run_chain(api: Api) -> list[dict[str, datetime]]:
     """Run the chain once; return per task when it started and ended, and when the run was asked for."""
     run_id = api.trigger(CHAIN, {})
     _until(f"{run_id} is over", CHAIN_SECONDS, lambda: api.run(CHAIN, run_id)["state"] in ("success", "failed"))

@@ -12,9 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from ringrift_ops.errors import ExitCode, RingRiftError
+from ringrift_ops.platform.processes import die_with_parent
 from tests.production.compose import PROJECT
 
 NEEDED = {"initdb": "postgresql", "redis-server": "redis-server", "redis-cli": "redis-tools", "tini": "tini",
@@ -25,14 +29,14 @@ def main() -> int:
     """Run the check and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.production", description=__doc__)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--hops", action="store_true", help="only measure the hop from task to task (for make bench)")
+    parser.add_argument("--hops", type=int, metavar="CHAINS", help="only measure the hop from task to task")
     asked = parser.parse_args()
     if not asked.inside:
         return _outside(sys.argv[1:])
-    from tests.production import check
+    from tests.production import check, hops
 
     try:
-        return check.main()
+        return check.main() if asked.hops is None else hops.main(asked.hops)
     except RingRiftError as error:
         print(error, file=sys.stderr)
         return int(ExitCode.INFRASTRUCTURE)
@@ -47,24 +51,28 @@ def _outside(arguments: list[str]) -> int:
     if missing:
         print(f"missing: apt-get install {' '.join(missing)}", file=sys.stderr)
         return int(ExitCode.INFRASTRUCTURE)
+    folder = tempfile.mkdtemp(prefix="ringrift-production-")
     process = subprocess.Popen(
         ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
          sys.executable, "-m", "tests.production", "--inside", *arguments],
-        cwd=PROJECT, env=_clean(), stdin=subprocess.DEVNULL,
+        cwd=PROJECT, env=_clean() | {"RINGRIFT_CHECK_FOLDER": folder}, stdin=subprocess.DEVNULL,
+        preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),
     )  # fmt: skip
 
     def end(number: int, _frame: FrameType | None) -> None:
         process.kill()  # and with it all that is in its namespaces
+        process.wait()
+        Path(folder).rmdir()
         raise SystemExit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    return process.wait()
+    code = process.wait()
+    Path(folder).rmdir()
+    return code
 
 
 def _postgres() -> list[str]:
-    from pathlib import Path
-
     return [str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ringrift_ops.errors import InfrastructureError
@@ -20,7 +21,9 @@ from tests.production import compose
 from tests.production.compose import Compose, Service
 from tests.production.container import NUMBA, Container, Engine, addresses, host_name
 
-UP_SECONDS = 420.0
+UP_SECONDS = 900.0
+FOLDER_VARIABLE = "RINGRIFT_CHECK_FOLDER"
+"""The empty folder on which the check's own file system is mounted."""
 LOGS = compose.PROJECT / ".ringrift" / "production-check"
 """Where the logs of a check are afterwards."""
 
@@ -112,6 +115,15 @@ class Stack:
             if one.starts and not one.alive:
                 one.start()
 
+    def add_dags(self, dags: Mapping[str, str]) -> None:
+        folder = self.engine.folder / "dags"
+        shutil.copytree(compose.PROJECT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, text in dags.items():
+            (folder / name).write_text(text)
+        for one in self.containers.values():
+            if one.service.is_ours:
+                one.extra[f"{compose.image_folder()}/dags"] = folder
+
     def down(self, services: list[str]) -> None:
         for name in services:
             for one in self.of(name):
@@ -141,12 +153,13 @@ class Stack:
 
 
 @contextmanager
-def stack(changes: dict[str, str], settings: str) -> Iterator[Stack]:
+def stack(changes: dict[str, str], settings: str, dags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stack]:
     """A production with the values of .env.example and ``changes``; ``settings``: its config/settings.yaml.
 
-    Its files are in memory and gone afterwards, but for the logs.
+    ``dags``: DAG files, by name, beside those of the project. Its files are in memory and gone afterwards,
+    but for the logs.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ringrift-production-"))
+    folder = Path(os.environ[FOLDER_VARIABLE])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(folder)], check=True)
     variables = compose.example() | {"SECRETS_FOLDER": str(folder / "secrets")} | changes
     found = Compose.read(variables)
@@ -161,6 +174,8 @@ def stack(changes: dict[str, str], settings: str) -> Iterator[Stack]:
     for path in [home.root, *home.root.rglob("*")]:
         shutil.chown(path, uid, uid)
     made = Stack(engine, services)
+    if dags:
+        made.add_dags(dags)
     try:
         yield made
     finally:
@@ -170,7 +185,6 @@ def stack(changes: dict[str, str], settings: str) -> Iterator[Stack]:
         if (folder / "logs").exists():
             shutil.copytree(folder / "logs", LOGS)
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_names(engine: Engine) -> None:

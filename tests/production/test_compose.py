@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from ringrift_ops.platform import production
+from ringrift_ops.platform import alive, production
 from ringrift_ops.platform.component import POOLS
 from ringrift_ops.settings import Environment
 from tests.production import compose
@@ -125,6 +125,13 @@ def test_every_lasting_service_has_a_health_check_limits_of_memory_and_of_logs()
         named([one for one in SERVICES if one.raw.get("logging", {}).get("options", {}).get("max-size") is None]) == []
     )
     assert named([one for one in lasting if not one.restarts]) == []
+
+
+def test_every_health_check_of_the_image_is_one_that_exists() -> None:
+    asked = [one.health.command for one in SERVICES if one.is_ours and one.health is not None]
+    modules = [words for words in asked if words[:3] == ("python", "-m", "ringrift_ops.platform.alive")]
+    assert {words[3] for words in modules} == set(alive.CHECKS)
+    assert [words[2].split()[0] for words in asked if words not in modules] == ["celery", "celery"]
 
 
 def test_two_schedulers_workers_by_queue_and_profiles_are_there() -> None:
