@@ -38,7 +38,6 @@ NUMBA = PROJECT / ".venv-production" / "numba"
 
 _POSTGRES_ENTRY = r"""
 set -eu
-export PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" -E UTF8 \
     --auth-local=trust --auth-host=scram-sha-256 >/dev/null

@@ -88,6 +88,8 @@ class Stack:
             if service.restarts:
                 for container in self.of(service.name):
                     container.start()
+                if service.name == "api-server":  # all others ask it, and it is the longest to begin
+                    self.wait_healthy(self.of(service.name))
             else:
                 code = self.one(service.name).run()
                 if code != 0:

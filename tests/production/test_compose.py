@@ -77,8 +77,8 @@ def test_every_variable_of_ours_is_read_by_somebody() -> None:
 
 def test_every_option_of_airflow_exists(airflow_options: set[str]) -> None:
     given = {name for one in SERVICES for name in one.environment if name.startswith("AIRFLOW__")}
-    celery = {name for name in given if name.startswith("AIRFLOW__CELERY")}
-    assert {name for name in given - celery if name.removesuffix("_CMD") not in airflow_options} == set()
+    providers = {name for name in given if name.startswith(("AIRFLOW__CELERY", "AIRFLOW__EDGE"))}
+    assert {name for name in given - providers if name.removesuffix("_CMD") not in airflow_options} == set()
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def airflow_options() -> set[str]:
 @pytest.mark.parametrize("service", [one for one in SERVICES if one.is_ours], ids=lambda one: one.name)
 def test_every_command_of_the_image_exists(service: Service) -> None:
     words = list(service.command)
-    if words[0] == "sh":  # init: a script, one command a line
-        assert service.name == "init"
-        words = next(shlex.split(line) for line in words[-1].splitlines() if line.startswith("ringrift"))
+    if words[0] == "sh":  # a script, one command a line
+        lines = [line.removeprefix("exec ") for line in words[-1].splitlines()]
+        words = next(shlex.split(line) for line in lines if line.startswith("ringrift"))
     if words[0] == "ringrift":
         from ringrift_ops.cli.app import app
 
