@@ -59,17 +59,17 @@ def _outside(arguments: list[str]) -> int:
         preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),
     )  # fmt: skip
 
+    received: list[int] = []
+
     def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         process.kill()  # and with it all that is in its namespaces
-        process.wait()
-        Path(folder).rmdir()
-        raise SystemExit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     code = process.wait()
     Path(folder).rmdir()
-    return code
+    return 128 + received[0] if received else code
 
 
 def _postgres() -> list[str]:
