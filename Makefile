@@ -5,6 +5,8 @@
 #   make up       the same platform without triggering anything, until stopped
 #   make stop     stops a running one
 #   make test     the whole suite, two workers; `make test-hosts`, `make test-runbooks` the long parts
+#   make production-check     the services of docker-compose.yaml as processes, two generations, two kills, a restore
+#   make production-secrets   the secrets of docker-compose.yaml, one file each (SECRETS_FOLDER, ./secrets)
 #   make lint     ruff, mypy strict, tsc
 #   make bench    every figure of docs/bench.md; `make bench-rules` the rules alone
 #
@@ -25,13 +27,15 @@ digest = $(shell cat $(1) 2>/dev/null | { sha256sum 2>/dev/null || shasum -a 256
 REQUIRED := $(VENV)/requirements-$(call digest,requirements.txt)
 INSTALLED := $(VENV)/project-$(call digest,pyproject.toml)
 COMPILED := $(HOME_FOLDER)/numba/compiled-$(call digest,$(sort $(wildcard ringrift_ops/rules/*.py ringrift_ops/players/*.py ringrift_ops/network/*.py)))
+PRODUCTION := .venv-production
+PRODUCTION_READY := $(PRODUCTION)/requirements-$(call digest,requirements.txt requirements-compose.txt pyproject.toml)
 TSC := $(VENV)/node/installed-$(call digest,$(ENGINE)/package.json $(ENGINE)/package-lock.json)
 
 export CONFIG PROFILE STAY
 
-.PHONY: help install run up stop test test-hosts test-runbooks lint bench bench-rules docs freeze clean
+.PHONY: help install run up stop test test-hosts test-runbooks production-check production-secrets lint bench bench-rules docs freeze clean
 help:
-	@sed -n '4,13s/^# \{0,1\}//p' Makefile
+	@sed -n '4,15s/^# \{0,1\}//p' Makefile
 
 install: $(INSTALLED) $(COMPILED)
 
@@ -76,6 +80,27 @@ test-hosts: install
 test-runbooks: install
 	@exec $(BIN)/python -m pytest -m runbooks_campaign -n 0 $(ARGS)
 
+# What production adds lies over $(VENV), which stays as it is: `make freeze` and the tests know nothing of it.
+$(PRODUCTION_READY): | install
+	@echo "== installing requirements-compose.txt into $(PRODUCTION), over $(VENV)"
+	@$(BIN)/python -m venv $(PRODUCTION)
+	@echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/python3.11/site-packages')" > $(PRODUCTION)/lib/python3.11/site-packages/base.pth
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1; pip="$(PRODUCTION)/bin/python -m pip install --quiet"; \
+	$$pip -r requirements-compose.txt; \
+	$$pip --no-deps --force-reinstall "apache-airflow-core==$$(sed -n 's/^apache-airflow-core==//p' requirements.txt)"; \
+	$$pip --no-deps --no-build-isolation --editable .
+	@rm -f $(PRODUCTION)/requirements-*; touch $@
+
+production-check: $(PRODUCTION_READY)
+	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && \
+	  ! { command -v redis-server && command -v tini && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+	  echo "== installing Postgres, Redis and tini from Debian"; apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql redis-server tini iproute2 >/dev/null; fi
+	@exec $(PRODUCTION)/bin/python -m tests.production $(ARGS)
+
+production-secrets:
+	@exec python3 -m ringrift_ops.platform.production secrets "$${SECRETS_FOLDER:-secrets}"
+
 test: install
 	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
@@ -105,4 +130,4 @@ freeze: | $(VENV)/bin/python
 	@mv requirements.txt.new requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PRODUCTION) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

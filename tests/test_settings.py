@@ -342,3 +342,24 @@ def test_importing_the_settings_brings_in_no_heavy_module() -> None:
     script = "import sys, ringrift_ops.settings; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "numba", "airflow", "numpy", "sqlalchemy", "yaml"} & set(loaded)
+
+
+def test_the_ledgers_password_comes_from_a_file_that_no_listing_shows(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("pa@ss/word\n")
+    monkeypatch.setenv("RINGRIFT_LEDGER_URL", "postgresql://airflow@db/ringrift")
+    monkeypatch.setenv("RINGRIFT_LEDGER_PASSWORD_FILE", str(secret))
+    assert Settings.load().ledger_url == "postgresql://airflow:pa%40ss%2Fword@db/ringrift"
+    for url in ("postgresql://airflow:known@db/ringrift", "postgresql://db/ringrift"):
+        monkeypatch.setenv("RINGRIFT_LEDGER_URL", url)
+        with pytest.raises(VariableError, match="must name a user and no password"):
+            Settings.load()
+    monkeypatch.setenv("RINGRIFT_LEDGER_URL", "postgresql://airflow@db/ringrift")
+    secret.write_text("\n")
+    with pytest.raises(VariableError, match="is empty"):
+        Settings.load()
+    secret.unlink()
+    with pytest.raises(VariableError, match="cannot read"):
+        Settings.load()

@@ -81,7 +81,7 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
             _stage(key, Stage.PARITY, [asset("games", key)]),
             EnoughGames(config=key, task_id="games"),
             _stage(key, Stage.EXPORT, [asset("dataset", key)]),
-            _stage(key, Stage.TRAIN, [asset("candidate", key)]),
+            _stage(key, Stage.TRAIN, [asset("candidate", key)], **_queue(settings.training_queue)),
             _stage(key, Stage.GAUNTLET),
             _stage(key, Stage.PROMOTE, [AssetAlias(f"promotion/{key}")]),
             _stage(key, Stage.DISTRIBUTE, inlets=[asset("canonical", key)]),
@@ -199,6 +199,10 @@ def _stage(config: str, stage: Stage, outlets: Sequence[Asset | AssetAlias] = ()
     kind = TrainTask if stage is Stage.TRAIN else StageTask
     pool = POOLS.get(stage, "default_pool")
     return kind(config=config, task_id=stage.value, stage=stage.value, pool=pool, outlets=list(outlets), **rest)
+
+
+def _queue(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"queue": name}
 
 
 def _params(settings: Settings) -> dict[str, Param]:

@@ -6,6 +6,7 @@ heartbeat.jsonl  its progress                         log.txt          all it pr
 effects.jsonl    what the ledger is to be told, when the job runs where the ledger is not
 pid              the runner: pid, start mark, boot    exit_code        how the last attempt ended
 submit.lock      held while a submission decides      run.lock         held by the living runner
+end_request      asks the runner to end the job, where no signal reaches it (from another container)
 """
 
 from __future__ import annotations
@@ -102,6 +103,15 @@ class JobFolder:
     def run_lock(self) -> Path:
         return self.path / "run.lock"
 
+    @property
+    def end_request(self) -> Path:
+        return self.path / "end_request"
+
+    def minded(self) -> bool:
+        """Return whether a living runner holds the job, seen from any container that shares this folder."""
+        with locked(self.run_lock, wait=False, shared=True) as free:
+            return not free
+
     def runner(self) -> Runner | None:
         """Return who minds the present attempt, None before one has written its name."""
         record = read_json(self.pid)
@@ -150,15 +160,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold an exclusive lock on ``path`` for the block; yields False when it is held elsewhere and ``wait`` is false.
+def locked(path: Path, *, wait: bool, shared: bool = False) -> Iterator[bool]:
+    """Hold a lock on ``path`` for the block; yields False when it is held elsewhere and ``wait`` is false.
+
+    Exclusive unless ``shared``: then it is held beside other shared ones.
 
     The kernel gives the lock back when its holder dies, whatever it died of.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

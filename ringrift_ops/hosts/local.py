@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ringrift_ops.errors import ExitCode
+from ringrift_ops.errors import ExitCode, InfrastructureError
 from ringrift_ops.hosts.folder import (
     KILLED,
     SIGNAL_BASE,
     DamagedJobFolderError,
     Ending,
     JobFolder,
+    Runner,
     locked,
     read_json,
     write_json,
@@ -56,6 +57,21 @@ _HEARTBEAT_TAIL = 1 << 14
 """Bytes read from the end of the heartbeat file: more than its longest line."""
 
 
+_ASKED_SECONDS = 15.0
+"""What a runner in another container gets beyond its command's grace: it looks once a second."""
+
+
+class JobNotEndedError(InfrastructureError):
+    """A job in another container of this machine was asked to end, and goes on."""
+
+
+def _alive(folder: JobFolder, runner: Runner, minded: bool | None) -> bool:
+    """Return whether a runner lives; one in another container is known by its lock alone."""
+    if runner.process.visible:
+        return runner.process.alive()
+    return folder.minded() if minded is None else minded
+
+
 @dataclass(frozen=True)
 class LocalJobs:
     """The jobs below one folder, ``RINGRIFT_HOME/jobs``. Holds no state of its own."""
@@ -82,7 +98,7 @@ class LocalJobs:
             deadline = time.monotonic() + _START_SECONDS
             while True:
                 with locked(folder.run_lock, wait=False) as unminded:  # held: no runner begins while we look
-                    status = self._status(folder, job.job_id, submitting=False)
+                    status = self._status(folder, job.job_id, submitting=False, minded=False if unminded else None)
                     taken = self._adopted(folder, job, status)
                     if taken is not None:
                         return taken
@@ -146,13 +162,17 @@ class LocalJobs:
         """Look at a job. Raises only :class:`DamagedJobFolderError`."""
         return self._status(JobFolder(self.folder(job_id)), job_id, submitting=False, look_at_lock=True)
 
-    def _status(self, folder: JobFolder, job_id: str, *, submitting: bool, look_at_lock: bool = False) -> JobStatus:
+    def _status(
+        self, folder: JobFolder, job_id: str, *, submitting: bool, look_at_lock: bool = False,
+        minded: bool | None = None,
+    ) -> JobStatus:  # fmt: skip
+        """``minded``: what the caller knows already, because it holds the runner's lock itself."""
         job = read_json(folder.job)
         if job is None:
             return _seen(folder, job_id, JobState.ABSENT, attempt=0)
         attempt = int(job["attempt"])
         runner = folder.runner()
-        alive = runner is not None and runner.process.alive()
+        alive = runner is not None and _alive(folder, runner, minded)
         ending = folder.ending()  # after the look at the process: it may have ended in between
         if ending is not None:
             state = JobState.DONE if ending.code == 0 else JobState.FAILED
@@ -184,13 +204,14 @@ class LocalJobs:
         """End what a dead attempt left running: its runner was killed, its command lives."""
         runner = folder.runner()
         leader = runner.process if runner else None
+        folder.end_request.unlink(missing_ok=True)
         if not end_processes(partial(job_processes, folder.path, leader), grace_seconds):
             raise JobNotStartedError(f"a process of an earlier attempt of {folder.path.name} cannot be ended")
 
     def kill(self, job_id: str) -> JobStatus:
         """End a job with everything it started; a job that is over stays as it is.
 
-        Raises :class:`NoSuchJobError`.
+        Raises :class:`NoSuchJobError`, and :class:`JobNotEndedError` for one in another container that does not end.
         """
         folder = JobFolder(self.folder(job_id))
         if not folder.job.exists():
@@ -200,7 +221,9 @@ class LocalJobs:
             grace = float(record.get("grace_seconds", 10.0))
             runner = folder.runner()
             leader = runner.process if runner else None
-            if leader is not None and leader.alive():
+            if runner is not None and not runner.process.visible:
+                self._ask_to_end(folder, runner, grace)
+            elif leader is not None and leader.alive():
                 send(leader, signal.SIGTERM)
                 deadline = time.monotonic() + grace + 6.0  # the runner itself needs the grace for its command
                 while leader.alive() and time.monotonic() < deadline:
@@ -213,6 +236,18 @@ class LocalJobs:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
                 folder.write_ending(Ending(SIGNAL_BASE + signal.SIGTERM, KILLED, attempt, now))
         return self.poll(job_id)
+
+    def _ask_to_end(self, folder: JobFolder, runner: Runner, grace: float) -> None:
+        """End a job whose runner lives in another container: no signal goes there, so the runner is asked."""
+        folder.end_request.touch(mode=0o600)
+        deadline = time.monotonic() + grace + _ASKED_SECONDS
+        while folder.minded():
+            if time.monotonic() > deadline:
+                raise JobNotEndedError(
+                    f"job {folder.path.name} runs as process {runner.process.pid} of another container and has not "
+                    f"ended {grace + _ASKED_SECONDS:g} s after it was asked to: restart that worker's container"
+                )
+            time.sleep(_POLL_SECONDS)
 
     def collect(self, job_id: str) -> dict[str, Any]:
         """Return the result of a job that is over and has one, a gate's no (code 1 or 3) included.

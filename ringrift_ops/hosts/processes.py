@@ -24,12 +24,18 @@ class ProcessIdentity:
     """A process that cannot be mistaken for another one that later got the same pid.
 
     ``started`` is the kernel's own mark (on Linux clock ticks since boot), so a jump of the wall
-    clock changes nothing; ``boot_id`` tells a reboot.
+    clock changes nothing; ``boot_id`` tells a reboot, ``namespace`` the container ('' where it is not known).
     """
 
     pid: int
     started: str
     boot_id: str
+    namespace: str = ""
+
+    @property
+    def visible(self) -> bool:
+        """Whether its number means the same here: another container of this machine numbers its own processes."""
+        return self.boot_id != boot_id() or self.namespace in ("", pid_namespace())
 
     def alive(self) -> bool:
         """Return whether this very process runs; a zombie does not."""
@@ -47,7 +53,15 @@ class ProcessIdentity:
 def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of a running process, None when there is none with that pid."""
     started = started_mark(pid)
-    return None if started is None else ProcessIdentity(pid, started, boot_id())
+    return None if started is None else ProcessIdentity(pid, started, boot_id(), pid_namespace())
+
+
+def pid_namespace() -> str:
+    """Return the kernel's name of the pid namespace of this process, '' where there are none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def boot_id() -> str:
@@ -92,8 +106,10 @@ def job_processes(folder: Path, leader: ProcessIdentity | None) -> list[ProcessI
 
     Members of the runner's session, and every process that carries the job's folder in its
     environment, whoever its parent is now. A session whose number was reused by a stranger
-    after the runner's death is left alone. Looks at this machine only.
+    after the runner's death is left alone. Looks at this machine, and in a container at that container, only.
     """
+    if leader is not None and not leader.visible:
+        leader = None
     mark = f"{JOB_VARIABLE}={folder}".encode()
     session = None
     if leader is not None and leader.boot_id == boot_id():

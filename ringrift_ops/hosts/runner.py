@@ -38,7 +38,8 @@ from ringrift_ops.hosts.processes import JOB_VARIABLE, end_processes, identify, 
 
 ALREADY_MINDED = 3
 COULD_NOT_START = 127
-_PHASE_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+"""How often a runner looks at its job's phase, and for a request to end it."""
 _HEARTBEAT_TAIL = 1 << 14
 _READY = b"1"
 _MINDED = b"2"
@@ -149,16 +150,19 @@ def _run(folder: JobFolder, job: dict[str, Any]) -> tuple[int, str]:
 def _wait(command: subprocess.Popen[bytes], folder: JobFolder, limit: float, phase_limit: float | None) -> str | None:
     """Wait for the command; return which limit it ran past, None when it ended by itself.
 
-    By this machine's monotonic clock: a wall clock that jumps changes nothing.
+    Raises :class:`_AskedToEndError` when another container asks for its end. By this machine's monotonic clock: a wall
+    clock that jumps changes nothing.
     """
     began = since = time.monotonic()
     phase: str | None = None
     while True:
         left = limit - (time.monotonic() - began)
-        step = left if phase_limit is None else min(left, _PHASE_LOOK_SECONDS, phase_limit)
+        step = min(left, _LOOK_SECONDS, left if phase_limit is None else phase_limit)
         try:
             command.wait(timeout=max(0.0, step))
         except subprocess.TimeoutExpired:
+            if folder.end_request.exists():
+                raise _AskedToEndError from None
             now = time.monotonic()
             if now - began >= limit:
                 return f"ran past its limit of {limit:g} s"

@@ -95,15 +95,22 @@ class Rest(ABC):
 
 
 class Api(Rest):
-    """The REST door of the platform on this machine; logs in by itself, again when the token has expired."""
+    """The REST door of a platform; logs in by itself, again when the token has expired."""
 
-    def __init__(self, port: int, user: str, password: str, check: Callable[[], None] = lambda: None) -> None:
-        """``check`` is called before a failure counts; it raises when there is no platform any more to ask."""
+    def __init__(self, place: int | str, user: str, password: str, check: Callable[[], None] = lambda: None) -> None:
+        """``place``: a port of this machine, or an address as ``https://leader.example``.
+
+        ``check`` is called before a failure counts; it raises when there is no platform any more to ask.
+        """
         self._check = check
-        self._base = f"http://{LOOPBACK}:{port}"
+        self._base = f"http://{LOOPBACK}:{place}" if isinstance(place, int) else place.rstrip("/")
         self._login = {"username": user, "password": password}
         self._token: str | None = None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    @property
+    def url(self) -> str:
+        return self._base
 
     def health(self) -> dict[str, str]:
         """Return {component: its status}; '-' where the API server does not answer (yet)."""

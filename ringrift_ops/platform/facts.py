@@ -17,17 +17,24 @@ from ringrift_ops.operations.surroundings import AirflowFacts, Pool
 from ringrift_ops.platform.api import Api
 from ringrift_ops.platform.environment import USER, Installation, Secrets
 from ringrift_ops.platform.keeper import read_state
-from ringrift_ops.settings import Settings, config_named
+from ringrift_ops.settings import Settings, config_named, secret_in
 
 TAG = "ringrift"
 
 
 def running_api(home: Home) -> Api | None:
-    """Return the REST door of the platform that runs on ``home``, None when none does."""
+    """Return the REST door of the platform that runs on ``home``, None when none does.
+
+    In production no keeper of ours holds it up: ``RINGRIFT_AIRFLOW_URL`` and its password file name it.
+    """
     installation = Installation(home)
     state = read_state(installation)
     if state is None:
-        return None
+        settings = Settings.load(home)
+        if settings.airflow_url is None or settings.airflow_password_file is None:
+            return None
+        password = secret_in(settings.airflow_password_file, "RINGRIFT_AIRFLOW_PASSWORD_FILE")
+        return Api(settings.airflow_url, USER, password)
     port = int(str(state["url"]).rsplit(":", 1)[1])
     return Api(port, USER, Secrets.of(installation).password)
 
@@ -39,7 +46,7 @@ def airflow_facts(home: Home) -> AirflowFacts | None:
         return None
     monitor = api.monitor()
     components, heartbeats = seen(monitor)
-    url = Installation(home).url()
+    url = api.url
     if "-" in components.values():
         return AirflowFacts(url, components)
     dags = api.get("/dags", tags=TAG, limit=100)["dags"]

@@ -14,6 +14,7 @@ from ringrift_ops.settings.load import (
     Settings,
     SettingsFileError,
     VariableError,
+    secret_in,
 )
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
@@ -137,5 +138,6 @@ __all__ = [
     "packaged_profile",
     "profile_named",
     "read_yaml",
+    "secret_in",
     "stage_named",
 ]

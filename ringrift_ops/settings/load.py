@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,6 +55,10 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     ledger_url: str | None = None
+    ledger_password_file: Path | None = None
+    airflow_url: str | None = None
+    airflow_password_file: Path | None = None
+    training_queue: str | None = None
     profile: str | None = None
     pipeline_config: Path | None = None
     auto_promote: bool | None = None
@@ -121,6 +126,9 @@ class Settings(BaseModel):
 
     home: Path
     ledger_url: str = Field(description="SQLAlchemy URL of the ledger")
+    airflow_url: str | None = Field(description="address of an Airflow that others keep (production)")
+    airflow_password_file: Path | None = Field(description="file with the password of its user admin")
+    training_queue: str | None = Field(description="Airflow queue of trainings; None = the queue of everything else")
     default_profile: str
     auto_promote: bool = Field(description="whether a PASS moves the canonical pointer by itself")
     distribution_timeout: int = Field(description="seconds for all destinations of one net")
@@ -159,7 +167,12 @@ class Settings(BaseModel):
         games = environment.gauntlet_games or file.gauntlet_games
         settings = cls(
             home=place.root,
-            ledger_url=environment.ledger_url or file.ledger_url or place.ledger_url,
+            ledger_url=_with_password(
+                environment.ledger_url or file.ledger_url or place.ledger_url, environment.ledger_password_file
+            ),
+            airflow_url=environment.airflow_url,
+            airflow_password_file=environment.airflow_password_file,
+            training_queue=environment.training_queue,
             default_profile=profile_named(environment.profile or file.profile),
             auto_promote=file.auto_promote if environment.auto_promote is None else environment.auto_promote,
             distribution_timeout=environment.distribution_timeout or file.distribution_timeout,
@@ -239,6 +252,31 @@ def _span(numbers: list[int]) -> str:
 def _capped(row: ConfigRow, pipeline: PipelineFile) -> ConfigRow:
     cap = pipeline.selfplay.max_moves
     return row if cap is None else row.model_copy(update={"max_moves": cap})
+
+
+def _with_password(url: str, path: Path | None) -> str:
+    """Return the ledger's URL with the password of a file; raises :class:`VariableError`."""
+    if path is None:
+        return url
+    name = f"{PREFIX}LEDGER_PASSWORD_FILE"
+    before, at, after = url.partition("@")
+    user = before.rpartition("/")[2]
+    if not at or not user or ":" in user:
+        raise VariableError(
+            f"{name}: the ledger's URL must name a user and no password, as postgresql://USER@HOST/NAME"
+        )
+    return f"{before}:{quote(secret_in(path, name), safe='')}@{after}"
+
+
+def secret_in(path: Path, variable: str) -> str:
+    """Return what a file with a secret says; raises :class:`VariableError` when it cannot be read or is empty."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as problem:
+        raise VariableError(f"{variable}: cannot read {path}: {problem.strerror or problem}") from problem
+    if not secret:
+        raise VariableError(f"{variable}: {path} is empty")
+    return secret
 
 
 def _check_names(file: _File, opened: YamlFile | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringrift_ops.settings import CONFIGS
+from ringrift_ops.settings import CONFIGS, Settings
 from ringrift_ops.stages.specs import Stage
 
 if TYPE_CHECKING:
@@ -93,6 +93,17 @@ def test_every_config_has_the_same_tasks_each_with_a_limit_and_a_policy(dags: di
         "training",
         "evaluation",
     ]
+
+
+def test_trainings_have_a_queue_of_their_own_where_one_is_named(
+    airflow_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ringrift_ops.airflow.factory import build
+
+    monkeypatch.setenv("RINGRIFT_TRAINING_QUEUE", "gpu")
+    settings = Settings.load()
+    dag = build(settings, settings.config("hex8_2p"))
+    assert [task.task_id for task in dag.tasks if task.queue == "gpu"] == ["train"]
 
 
 def test_a_gates_no_wrong_usage_and_missing_data_are_final_and_infrastructure_is_not(dags: dict[str, DAG]) -> None:

@@ -55,6 +55,10 @@ def measure_of(part: str, home: Path | None) -> Measure:
         from tests.bench.hosts import hosts
 
         return hosts
+    if part == "celery":
+        from tests.bench.celery import celery
+
+        return celery
     from tests.bench import first
 
     return first.first if home is None else lambda _: first.recorded(home)

@@ -28,6 +28,7 @@ PARTS: Final = {
     "standing": "`ringrift status` with years on record",
     "hops": "Airflow with the project's settings: from the end of a task to the start of the next",
     "hosts": "Hosts behind real sshds on loopback",
+    "celery": "The same in production: Celery, Postgres and the services of docker-compose.yaml",
     "first": "From `make run` to a promoted net",
 }
 """Every part of the bench in the order in which it is run and shown."""

@@ -52,7 +52,7 @@ with DAG("DAG_ID", schedule=None, start_date=datetime(2020, 1, 1, tzinfo=UTC), c
 '''
 
 
-def _dag_text(dag_id: str, where: dict[str, str]) -> str:
+def dag_text(dag_id: str, where: dict[str, str]) -> str:
     return _DAG.replace("DAG_ID", dag_id).replace("**WHERE", f"**{where!r}").replace("range(TASKS)", f"range({TASKS})")
 
 
@@ -79,7 +79,7 @@ def _measured(sheet: Sheet, api: Api, chain: str, chains: int, executor: str) ->
     _until(f"{chain} is known", UP_SECONDS, lambda: api.has_dag(chain))
     api.unpause(chain)
     for run in range(chains + 1):
-        tasks = _chain(api, chain)
+        tasks = run_chain(api, chain)
         if run == 0:
             continue  # the first chain meets processes that have not worked yet
         firsts.append((tasks[0]["start"] - tasks[0]["run"]).total_seconds())
@@ -133,8 +133,8 @@ def _dags_of(home: Home) -> None:
     folder = home.root / "dags"
     folder.mkdir()
     (folder / "ringrift.py").symlink_to(project_folder() / "dags" / "ringrift.py")
-    (folder / "bench_chain.py").write_text(_dag_text(CHAIN, {}))
-    (folder / "bench_edge_chain.py").write_text(_dag_text(EDGE_CHAIN, {"executor": EDGE_EXECUTOR, "queue": NODE}))
+    (folder / "bench_chain.py").write_text(dag_text(CHAIN, {}))
+    (folder / "bench_edge_chain.py").write_text(dag_text(EDGE_CHAIN, {"executor": EDGE_EXECUTOR, "queue": NODE}))
     Installation(home).own_config.write_text(f"[core]\ndags_folder = {folder}\n")
 
 
@@ -168,7 +168,7 @@ def _is_up(process: subprocess.Popen[bytes], log: Path) -> bool:
     return "is up after" in said
 
 
-def _chain(api: Api, chain: str) -> list[dict[str, datetime]]:
+def run_chain(api: Api, chain: str) -> list[dict[str, datetime]]:
     """Run the chain once; return per task when it started and ended, and when the run was asked for."""
     run_id = api.trigger(chain, {})
     _until(f"{run_id} is over", CHAIN_SECONDS, lambda: api.run(chain, run_id)["state"] in ("success", "failed"))
