@@ -136,7 +136,7 @@ class Ground:
         assert sum(int(one["games"]) for one in results) == games
         assert {one.host for one in runs} == {"box"}
         for one, result in zip(runs, results, strict=True):
-if not judged:  # parity writes its verdicts into the games here
+            if not judged:  # parity writes its verdicts into the games here
                 assert sha256_file(self.home.resolve(result["path"])) == sha256_file(self.node.resolve(result["path"]))
             assert self.jobs.log(str(one.job_id)).text.count("== attempt") in attempts
         known = {one.sha for one in self.ledger.artifacts(config=CONFIG, kind="games")}
