@@ -82,7 +82,7 @@ def test_every_config_has_the_same_tasks_each_with_a_limit_and_a_policy(dags: di
     assert dag.catchup is False
     assert {CONFIGS[config].board, f"{CONFIGS[config].players}p"} <= dag.tags
     assert dag.doc_md is not None
-    assert set(dag.params) == {"profile", "stages", "force", "priority", "candidate"}
+    assert set(dag.params) == {"profile", "stages", "force", "priority", "candidate", "games"}
     for task in dag.tasks:
         assert task.execution_timeout is not None, task.task_id
         assert task.retries >= 1, task.task_id
