@@ -57,7 +57,9 @@ def test_the_dag_file_makes_a_dag_per_config_and_imports_nothing_heavy(tmp_path:
 
 def test_R72_hosts_are_looked_after_where_there_are_any(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "distributed_hosts.yaml").write_text("hosts: {}\n")
+    (tmp_path / "config" / "distributed_hosts.yaml").write_text(
+        "hosts:\n  one: {ssh_host: 127.0.0.1, role: selfplay, max_parallel_jobs: 1}\n"
+    )
     assert "hosts" in imported(tmp_path)["dags"]
     assert imported(tmp_path, _AIRFLOW_PARSING_CONTEXT_DAG_ID="hosts")["dags"] == ["hosts"]
 
