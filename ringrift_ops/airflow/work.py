@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from ringrift_ops.airflow.verifying import NoEvidenceError, verify
+from pydantic import ValidationError
+
+from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
 from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import UnreachableHostError
@@ -388,7 +390,11 @@ class Work:
             if stage is Stage.GAUNTLET:
                 raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
             raise
-        result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
+        try:
+            result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise WrongResultError(f"job {job_id} left no result of a {stage.value}: {wrong}") from error
         asked = SPECS[stage].model_validate(spec)
         self.hosting.keep_rate(host, asked, status)
         self.hosting.take(host, job_id, result, asked, token)

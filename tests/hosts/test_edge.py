@@ -15,6 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from ringrift_ops.airflow.verifying import WrongResultError
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
 from ringrift_ops.errors import RingRiftError
@@ -445,17 +446,34 @@ def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url
     jobs.mirror.file(sha).parent.mkdir(parents=True)
     jobs.mirror.file(sha).write_bytes(content)
     status = jobs.poll(job_id).model_copy(update={"state": JobState.DONE, "raw_code": 0}).model_dump(mode="json")
-    result = {"batch": sha, "path": "ledger.db", "games": 10, "moves": 1, "policy_games": 0, "seconds": 1.0}
+    result = {
+        "batch": sha, "path": "ledger.db", "games": 10, "moves": 1, "distinct_fraction": 1.0, "policy_games": 0,
+        "seconds": 1.0,
+    }  # fmt: skip
     fields = work.plan.spec(Stage.SELFPLAY, lease.token)
     assert fields.generation == 1
-    from ringrift_ops.stages.specs import SelfplayResult
-
-    missing = {name: result.get(name, 0) for name in SelfplayResult.model_fields}
-    end = {"status": status, "result": missing, "error": None, "effects": [], "files": {"ledger.db": sha}}
+    end = {"status": status, "result": result, "error": None, "effects": [], "files": {"ledger.db": sha}}
     assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
     with pytest.raises(ForeignResultError, match=r"cannot have made 'ledger\.db'"):
         work.complete(Stage.SELFPLAY, lease.token)
     assert work.ledger.artifacts(config=CONFIG, kind="games") == []
+
+
+def test_F24_a_result_that_is_none_is_the_stages_error(place: Home, url: str, tmp_path: Path) -> None:
+    edge.node(url, tmp_path / "node")
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    lease = work.grant()
+    assert lease is not None
+    job_id = work.submit(Stage.SELFPLAY, lease.token)
+    jobs = work.hosting.edge("box")
+    assert jobs is not None
+    status = jobs.poll(job_id).model_copy(update={"state": JobState.DONE, "raw_code": 0}).model_dump(mode="json")
+    end = {"status": status, "result": {"games": "many"}, "error": None, "effects": [], "files": {}}
+    assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
+    with pytest.raises(WrongResultError, match=r"left no result of a selfplay: .*games"):
+        work.complete(Stage.SELFPLAY, lease.token)
+    (run,) = work.ledger.stage_runs(work.generation.id, "selfplay")
+    assert run.state == "failed"
 
 
 def test_a_refused_token_ends_a_task_at_once_and_an_absent_leader_is_waited_for(
