@@ -107,7 +107,7 @@ class State:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is; ``loss`` is the mean since the last report."""
+    """Where a training is; losses are means since the last report, NaN (and so the rate) when no step was since."""
 
     phase: str
     step: int

@@ -374,7 +374,7 @@ class _Training:
         if not force and now - self._last_report < HEARTBEAT_SECONDS:
             return
         samples, value, policy, policies = self._since
-        value, policy = value / max(1.0, samples), policy / max(1.0, policies)
+        value, policy = (value / samples, policy / max(1.0, policies)) if samples else (math.nan, math.nan)
         self.progress(
             Progress(
                 phase=phase,
@@ -386,7 +386,7 @@ class _Training:
                 value_loss=value,
                 policy_loss=policy,
                 learning_rate=float(self.optimizer.param_groups[0]["lr"]),
-                samples_per_second=samples / max(1e-9, now - self._last_report),
+                samples_per_second=samples / max(1e-9, now - self._last_report) if samples else math.nan,
                 micro_batch=self._micro_batch,
                 train_loss=self.state.train_loss,
                 validation_loss=self.state.validation_loss,

@@ -141,7 +141,7 @@ def _trained(plan: Any, dataset: Dataset, parent: Network | None, spec: TrainSpe
     show: Callable[[Any], None] = lambda progress: report(  # noqa: E731
         Heartbeat(
             stage=Stage.TRAIN, phase=f"trial, epoch {progress.epoch} of {progress.epochs}", done=progress.step,
-            total=progress.steps, unit="steps", metrics={"loss": progress.loss},
+            total=progress.steps, unit="steps", metrics={"loss": progress.loss} if math.isfinite(progress.loss) else {},
         )
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ringrift-trial-") as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,7 +74,9 @@ def trained(dataset: Dataset, folder: Path, family: str = "sparse", **changes: A
     """A training with all remedies, and its loss after each step."""
     curve: dict[int, float] = {}
     plan = plan_for(family, **{"remedies": ALL} | changes)
-    result = run(plan, dataset, folder, progress=lambda p: curve.update({p.step: p.loss} if p.loss else {}))
+    result = run(
+        plan, dataset, folder, progress=lambda p: curve.update({p.step: p.loss} if math.isfinite(p.loss) else {})
+    )
     return result, curve
 
 
