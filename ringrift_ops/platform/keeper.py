@@ -132,10 +132,10 @@ class Keeper:
             killed = self._end()
             self.installation.state.unlink(missing_ok=True)
             lock.release()
-            say("stopped" if not killed else f"stopped; killed because they did not end by themselves: {killed}")
+            say(f"stopped; had to be killed: {', '.join(killed)}" if killed else "stopped")
 
-    def _end(self) -> int:
-        """End everything below this process; return how many processes had to be killed.
+    def _end(self) -> list[str]:
+        """End everything below this process; return which of it had to be killed.
 
         Task processes go first and without a word: what they were doing is taken up at the next start, whereas a
         task that sees its job die would count a failed attempt. Jobs go last, when nobody watches them any more.
@@ -148,9 +148,11 @@ class Keeper:
         while time.monotonic() < deadline and any(Identity.of(pid) for pid in mains.values()):
             processes.reap()
             time.sleep(0.05)
-        killed = [pid for pid in processes.in_sessions(mains.values()) if pid in mains.values()]
-        processes.send(signal.SIGKILL, processes.in_sessions(mains.values()))
-        return len(killed) + processes.end_descendants(JOB_GRACE_SECONDS)
+        living = set(processes.in_sessions(mains.values()))
+        killed = [name for name, pid in mains.items() if pid in living]
+        processes.send(signal.SIGKILL, living)
+        jobs = processes.end_descendants(JOB_GRACE_SECONDS)
+        return [*killed, f"{jobs} processes of jobs"] if jobs else killed
 
     def _asked_to_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stop = True
