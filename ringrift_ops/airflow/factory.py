@@ -7,7 +7,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetAlias, AssetAny, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAlias,
+    AssetAny,
+    BaseOperator,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+)
 
 from ringrift_ops.airflow.assets import asset, watched_candidate
 from ringrift_ops.airflow.operators import (
@@ -33,6 +43,7 @@ CANDIDATES = "candidates"
 DATA_VALIDATION = "data_validation"
 HOSTS_DAG = "hosts"
 REMEDIES_DAG = "remedies"
+REMEDIES_SECONDS = 1_800
 
 CURRICULUM_PRIORITY = "ringrift_ops.airflow.priority.CurriculumPriority"
 """By its name, under which the plugin registers it: Airflow 3.3.2 does not read an instance of a mapped task back."""
@@ -101,10 +112,23 @@ def caretakers(settings: Settings, inventory: Inventory) -> dict[str, Callable[[
     made: dict[str, Callable[[], DAG]] = {
         CANDIDATES: partial(build_candidates, settings),
         DATA_VALIDATION: partial(build_data_validation, settings),
-        ALERTS_DAG: build_alerts,
-        REMEDIES_DAG: build_remedies,
-    }
-    return made | ({HOSTS_DAG: build_hosts} if inventory else {})
+        ALERTS_DAG: partial(
+            _caretaker, ALERTS_DAG, "Evaluates alerts; opens, escalates and ends incidents; tells (R8, R46)",
+            ALERTS.cron, ALERTS.lease_seconds, EvaluateAlerts, "evaluate",
+        ),
+        REMEDIES_DAG: partial(
+            _caretaker, REMEDIES_DAG,
+            "Mends stale leases, silent jobs, wrong links and deliveries, as the profiles let it",
+            REMEDIES.cron, REMEDIES_SECONDS, MendTroubles, "mend",
+        ),
+    }  # fmt: skip
+    if inventory:
+        made[HOSTS_DAG] = partial(
+            _caretaker, HOSTS_DAG,
+            "Ends what nobody owns on hosts, fetches what they made, brings them the newest nets",
+            HOSTS.tend_cron, HOSTS.tend_seconds + 300, TendHosts, "tend",
+        )  # fmt: skip
+    return made
 
 
 def build_candidates(settings: Settings) -> DAG:
@@ -143,55 +167,20 @@ def build_data_validation(settings: Settings) -> DAG:
     return dag
 
 
-def build_hosts() -> DAG:
-    """Return the DAG that looks after the hosts of the inventory every few minutes; there is none without hosts."""
+def _caretaker(dag_id: str, description: str, cron: str, seconds: float, task: type[BaseOperator], task_id: str) -> DAG:
+    """Return a DAG of one task that looks again and again; it is on from the start, and no run of it is tried again."""
     with DAG(
-        dag_id=HOSTS_DAG,
-        description="Ends what nobody owns on hosts, fetches what they made, brings them the newest nets",
-        schedule=HOSTS.tend_cron,
-        is_paused_upon_creation=False,  # hosts that come back heal themselves
+        dag_id=dag_id,
+        description=description,
+        schedule=cron,
+        is_paused_upon_creation=False,
         start_date=START,
         catchup=False,
         max_active_runs=1,
         tags=["ringrift"],
-        default_args={"retries": 0, "execution_timeout": timedelta(seconds=HOSTS.tend_seconds) + timedelta(minutes=5)},
+        default_args={"retries": 0, "execution_timeout": timedelta(seconds=seconds)},
     ) as dag:
-        TendHosts(task_id="tend")
-    return dag
-
-
-def build_remedies() -> DAG:
-    """Return the DAG that mends what may be mended around trainings, every ten minutes."""
-    with DAG(
-        dag_id=REMEDIES_DAG,
-        description="Mends stale leases, silent jobs, wrong links and deliveries, as the profiles let it",
-        schedule=REMEDIES.cron,
-        is_paused_upon_creation=False,  # what it may do is each profile's remedy_mode
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        tags=["ringrift"],
-        default_args={"retries": 0, "execution_timeout": timedelta(minutes=30)},
-    ) as dag:
-        MendTroubles(task_id="mend")
-    return dag
-
-
-def build_alerts() -> DAG:
-    """Return the DAG that evaluates alerts and moves incidents every two minutes (R8, R46)."""
-    with DAG(
-        dag_id=ALERTS_DAG,
-        description="Evaluates alerts; opens, escalates and ends incidents; tells",
-        schedule=ALERTS.cron,
-        is_paused_upon_creation=False,  # it starts nothing, and somebody should be told of the first failure
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        tags=["ringrift"],
-        # No retry: the next run looks anew.
-        default_args={"retries": 0, "execution_timeout": timedelta(seconds=ALERTS.lease_seconds)},
-    ) as dag:
-        EvaluateAlerts(task_id="evaluate")
+        task(task_id=task_id)
     return dag
 
 

@@ -10,29 +10,11 @@ from typing import Any
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Event, Ledger
 from ringrift_ops.operations.jobs import JobRow, job_row
-from ringrift_ops.operations.status import Champion, Status, stage_status
+from ringrift_ops.operations.status import Champion, GenerationRow, Status, stage_status
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
 from ringrift_ops.operations.waiting import Waiting
 from ringrift_ops.settings import Inventory
 from ringrift_ops.stages.specs import HOST_DESTINATION
-
-
-@dataclass(frozen=True)
-class GenerationRow:
-    """Where a config's generation stands; see ``status.ConfigStatus``."""
-
-    config: str
-    generation: int | None
-    generation_id: int | None
-    run_id: str | None
-    state: str
-    outcome: str | None
-    reason: str | None
-    lease: str
-    waiting: int
-    rows: int
-    new_rows: int
-    last_training: datetime | None
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,10 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class ConfigStatus:
-    """One config. ``generation``: its number, None before it was granted the lease; ``waiting``: runs in the line."""
+class GenerationRow:
+    """Where a config's generation stands. ``generation``: its number, None before it was granted the lease;
+    ``waiting``: runs in the line.
+    """
 
     config: str
     generation: int | None
@@ -89,6 +91,12 @@ class ConfigStatus:
     rows: int
     new_rows: int
     last_training: datetime | None
+
+
+@dataclass(frozen=True)
+class ConfigStatus(GenerationRow):
+    """One config: its generation, the net in force, and its stages."""
+
     champion: Champion | None
     stages: list[Cell]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ import numpy as np
 from ringrift_ops.errors import GateError
 from ringrift_ops.home import Home
 from ringrift_ops.network.dataset import TRAINING, VALIDATION, Dataset
-from ringrift_ops.network.plan import Trained
+from ringrift_ops.network.plan import Progress, Trained
 from ringrift_ops.network.training import train
 from ringrift_ops.network.weights import Network, fresh_network
 from ringrift_ops.operations.preflight import preflight, require
 from ringrift_ops.settings import CHECKS, TRIALS, ProfileRow
-from ringrift_ops.stages.heartbeat import Heartbeat, Report
-from ringrift_ops.stages.specs import Stage, TrainSpec
-from ringrift_ops.stages.train import _dataset, _parent, _plan
+from ringrift_ops.stages.heartbeat import Report
+from ringrift_ops.stages.specs import TrainSpec
+from ringrift_ops.stages.train import _dataset, _parent, _plan, beat_of
 
 _OUT = 2
 """A split that no training reads."""
@@ -138,12 +137,10 @@ def _share(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def _trained(plan: Any, dataset: Dataset, parent: Network | None, spec: TrainSpec, report: Report) -> Trained:
-    show: Callable[[Any], None] = lambda progress: report(  # noqa: E731
-        Heartbeat(
-            stage=Stage.TRAIN, phase=f"trial, epoch {progress.epoch} of {progress.epochs}", done=progress.step,
-            total=progress.steps, unit="steps", metrics={"loss": progress.loss} if math.isfinite(progress.loss) else {},
-        )
-    )  # fmt: skip
+    def show(progress: Progress) -> None:
+        beat = beat_of(progress)
+        report(beat.model_copy(update={"phase": f"trial, {beat.phase}"}))
+
     with tempfile.TemporaryDirectory(prefix="ringrift-trial-") as folder:
         return train(
             plan,

@@ -433,7 +433,8 @@ def test_a_shard_on_an_edge_host_is_the_same_batch_as_here_and_the_ledger_knows_
     assert again.complete(Stage.SELFPLAY, own.token)["batch"] == result["batch"]
 
 
-def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url: str, tmp_path: Path) -> None:
+def submitted(url: str, tmp_path: Path) -> tuple[Work, int, EdgeJobs, str]:
+    """A shard that was given to the Edge host: its work, the lease's token, the host's jobs and the job's id."""
     edge.node(url, tmp_path / "node")
     work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
     lease = work.grant()
@@ -441,6 +442,11 @@ def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url
     job_id = work.submit(Stage.SELFPLAY, lease.token)
     jobs = work.hosting.edge("box")
     assert jobs is not None
+    return work, lease.token, jobs, job_id
+
+
+def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url: str, tmp_path: Path) -> None:
+    work, token, jobs, job_id = submitted(url, tmp_path)
     content = b"not games"
     sha = hashlib.sha256(content).hexdigest()
     jobs.mirror.file(sha).parent.mkdir(parents=True)
@@ -450,28 +456,22 @@ def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url
         "batch": sha, "path": "ledger.db", "games": 10, "moves": 1, "distinct_fraction": 1.0, "policy_games": 0,
         "seconds": 1.0,
     }  # fmt: skip
-    fields = work.plan.spec(Stage.SELFPLAY, lease.token)
+    fields = work.plan.spec(Stage.SELFPLAY, token)
     assert fields.generation == 1
     end = {"status": status, "result": result, "error": None, "effects": [], "files": {"ledger.db": sha}}
     assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
     with pytest.raises(ForeignResultError, match=r"cannot have made 'ledger\.db'"):
-        work.complete(Stage.SELFPLAY, lease.token)
+        work.complete(Stage.SELFPLAY, token)
     assert work.ledger.artifacts(config=CONFIG, kind="games") == []
 
 
 def test_F24_a_result_that_is_none_is_the_stages_error(place: Home, url: str, tmp_path: Path) -> None:
-    edge.node(url, tmp_path / "node")
-    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
-    lease = work.grant()
-    assert lease is not None
-    job_id = work.submit(Stage.SELFPLAY, lease.token)
-    jobs = work.hosting.edge("box")
-    assert jobs is not None
+    work, token, jobs, job_id = submitted(url, tmp_path)
     status = jobs.poll(job_id).model_copy(update={"state": JobState.DONE, "raw_code": 0}).model_dump(mode="json")
     end = {"status": status, "result": {"games": "many"}, "error": None, "effects": [], "files": {}}
     assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
     with pytest.raises(WrongResultError, match=r"left no result of a selfplay: .*games"):
-        work.complete(Stage.SELFPLAY, lease.token)
+        work.complete(Stage.SELFPLAY, token)
     (run,) = work.ledger.stage_runs(work.generation.id, "selfplay")
     assert run.state == "failed"
 

@@ -40,10 +40,6 @@ def named(services: list[Service]) -> list[str]:
     return [service.name for service in services]
 
 
-def edge_is_here() -> bool:
-    return importlib.util.find_spec("airflow.providers.edge3") is not None
-
-
 def test_the_file_is_valid_by_the_specification_of_compose() -> None:
     command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     answer = subprocess.run([*command, compose.FILE], capture_output=True, text=True, check=False)
@@ -106,8 +102,6 @@ def test_every_command_of_the_image_exists(service: Service) -> None:
     if words[0] == "ringrift":
         from ringrift_ops.cli.app import app
 
-        if words[1] == "worker" and not edge_is_here():
-            pytest.skip("ringrift worker comes with the Edge provider")
         assert words[1] in typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
     elif words[0] == "airflow":
         known = {"api-server", "scheduler", "dag-processor", "triggerer", "celery"}
