@@ -16,6 +16,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import GenerationState, Ledger, Outcome
+from ringrift_ops.network.checkpoints import NAME as CHECKPOINT
 from ringrift_ops.stages.specs import ParityResult, SelfplayResult, TrainResult
 from tests.airflow.conftest import output_of, processes_in, start, state_of, until
 
@@ -64,7 +65,7 @@ def test_make_run_survives_kills_of_worker_scheduler_selfplay_and_training_and_e
             "the scheduler is back", 120, lambda: state_of(root)["components"].get("scheduler") not in (None, scheduler)
         )
         training = until("the training is under way", 240, lambda: stage_process(jobs, f"{CONFIG}-g1-train"))
-        until("it has a checkpoint", 60, lambda: list(home.training.glob("**/checkpoint*")))
+        until("it has a checkpoint", 60, lambda: list(home.training.rglob(CHECKPOINT)))
         training.kill()
         assert front.wait(400) == ExitCode.DONE, output_of(root).read_text()
     finally:
