@@ -24,6 +24,7 @@ from ringrift_ops.operations.by import By
 from ringrift_ops.operations.logs import FILES, write_logs
 from ringrift_ops.operations.notify import LOG as ALERTS_LOG
 from ringrift_ops.settings import CONFIGS, RETENTION
+from ringrift_ops.stages.curves import FOLDER as CURVES
 from ringrift_ops.stages.specs import Sha256
 from ringrift_ops.store import sha256_file
 
@@ -274,9 +275,11 @@ def _task_logs(home: Home, now: float, tally: _Tally) -> None:
 
 
 def _other_logs(home: Home, now: float, tally: _Tally) -> None:
-    """Logs of hosts' jobs and of components that nobody writes any more; a log of events that has grown too long."""
+    """Logs of hosts' jobs and of components, and curves, that nobody writes any more; logs of events grown too long."""
     events = {home.logs / name for name in (*FILES, ALERTS_LOG)}
-    found = [*home.logs.glob("*.log"), *(home.logs / "platform").glob("*.log*")] if home.logs.is_dir() else []
+    found = [
+        *home.logs.glob("*.log"), *home.logs.glob("platform/*.log*"), *home.logs.glob(f"{CURVES}/*/events.*")
+    ]  # fmt: skip
     for path in sorted(found):
         old = now - path.stat().st_mtime >= RETENTION.log_days * _DAY
         if path in events and path.stat().st_size > RETENTION.log_bytes:

@@ -27,9 +27,10 @@ from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import HERE, Ledger, Slot, generation_lease
 from ringrift_ops.settings import HOSTS, Host, Inventory
 from ringrift_ops.settings.load import PREFIX
+from ringrift_ops.stages.curves import curves_folder
 from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, may_make, outputs_of, slots_for, work_of
 from ringrift_ops.stages.recording import replay
-from ringrift_ops.stages.specs import Frozen, SelfplaySpec, Stage, StageSpec
+from ringrift_ops.stages.specs import Frozen, SelfplaySpec, Stage, StageSpec, TrainSpec
 from ringrift_ops.store import copy_verified, sha256_file
 
 T = TypeVar("T")
@@ -230,17 +231,25 @@ class Hosting:
         return str(self.remote(host).link.greeting()["executable"])
 
     def keep_checkpoint(self, host: str, spec: StageSpec) -> None:
-        """Copy a running training's checkpoints here, for the day its host does not come back."""
+        """Copy a running training's checkpoints here, for the day its host does not come back, and its curves."""
         folder = checkpoints_of(self.home, spec)
         if folder is None or self.edge(host) is not None:  # an Edge task brings them itself
             return
-        remote = self.remote(host)
+        self._copy(self.remote(host), folder)
+        self._keep_curves(host, spec)
+
+    def _keep_curves(self, host: str, spec: StageSpec) -> None:
+        if isinstance(spec, TrainSpec) and self.edge(host) is None:
+            self._copy(self.remote(host), self.home.relative(curves_folder(self.home, spec)))
+
+    def _copy(self, remote: RemoteJobs, folder: str) -> None:
+        """Copy the files of a folder that a job is writing; those that change meanwhile are left for the next time."""
         for one in remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
             here = self.home.resolve(str(one["path"]))
             if not (here.is_file() and sha256_file(here) == one["sha"]):
                 try:
                     pull(remote, str(one["path"]), here)
-                except SourceChangedError:  # the training went on; the copy of before will do until the next
+                except SourceChangedError:  # the job went on; the copy of before will do until the next
                     return
 
     def keep_log(self, host: str | None, stage: Stage, status: JobStatus) -> None:
@@ -283,6 +292,7 @@ class Hosting:
                 self._place(edge, job_id, path, sha, spec)
         for effect in self.jobs(host).effects(job_id):
             replay(self.home, effect, token)
+        self._keep_curves(host, spec)
         folder = checkpoints_of(self.home, spec)
         if folder is not None:
             shutil.rmtree(self.home.resolve(folder), ignore_errors=True)

@@ -19,6 +19,7 @@ from ringrift_ops.network.remedies import CORRUPT_CHECKPOINT
 from ringrift_ops.network.training import NoGoodCheckpointError, train
 from ringrift_ops.network.weights import Network, load_network, weights_bytes
 from ringrift_ops.stages.checkpoints import checkpoint_folder, training_facts
+from ringrift_ops.stages.curves import Curves, curves_folder
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX
 from ringrift_ops.stages.recording import ledger_is_elsewhere, open_ledger, record_remedy, record_weights
@@ -171,20 +172,22 @@ def _run(spec: TrainSpec, report: Report) -> TrainResult:
     def show(progress: Progress) -> None:
         clock.check(progress.epoch)
         report(beat_of(progress))
+        curves.show(progress)
 
     try:
-        trained = train(
-            _plan(spec),
-            dataset,
-            parent,
-            dataset_sha=spec.dataset,
-            parent_sha=spec.parent,
-            train_spec=training_facts(spec).model_dump_json(),
-            folder=folder,
-            resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
-            progress=show,
-            notice=lambda remedy: record_remedy(home, spec, remedy, folder.name),
-        )
+        with Curves(curves_folder(home, spec)) as curves:
+            trained = train(
+                _plan(spec),
+                dataset,
+                parent,
+                dataset_sha=spec.dataset,
+                parent_sha=spec.parent,
+                train_spec=training_facts(spec).model_dump_json(),
+                folder=folder,
+                resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
+                progress=show,
+                notice=lambda remedy: record_remedy(home, spec, remedy, folder.name),
+            )
     except RingRiftError:
         if not chain(folder / NAME):
             _forget(folder)

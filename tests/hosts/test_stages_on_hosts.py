@@ -280,6 +280,7 @@ def test_a_training_goes_on_elsewhere_from_the_checkpoint_that_was_copied(
     assert later.host(Stage.TRAIN) == "second"
     assert result["resumed_from_step"]
     assert not kept.exists()
+    assert list((work.home.logs / "tensorboard" / kept.parent.name).iterdir()), "its curves are here"
 
 
 def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd]) -> None:
