@@ -39,9 +39,11 @@ from ringrift_ops.cli import (
     verified,
     worker,
 )
+from ringrift_ops.cli.groups import GroupedCommands
 
 app = typer.Typer(
     name="ringrift",
+    cls=GroupedCommands,
     help="Trains nets for the board game RingRift. Exit codes: 0 done, 1 a gate said no, 2 wrong usage, 3 no data, "
     "4 infrastructure.",
     no_args_is_help=True,

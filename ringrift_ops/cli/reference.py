@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from ringrift_ops.cli.groups import GROUPS
 from ringrift_ops.store import atomic_write
 
 _HEAD = """# Commands
@@ -23,11 +24,20 @@ the commands.
 
 
 def reference() -> str:
-    """Return the page, Markdown."""
+    """Return the page, Markdown: the verbs by group, each linked from the top."""
     from ringrift_ops.cli.app import app
 
-    sections = [_section(path, command) for path, command in _commands("ringrift", typer.main.get_command(app))]
-    return "\n".join([_HEAD, *sections])
+    whole = typer.main.get_command(app)
+    verbs: dict[str, Any] = whole.commands  # type: ignore[attr-defined]  # it is a group
+    sections = {verb: list(_commands(f"ringrift {verb}", command)) for verb, command in verbs.items()}
+    index = [
+        f"- {group}: " + ", ".join(f"[{verb}](#{sections[verb][0][0].replace(' ', '-')})" for verb in names)
+        for group, names in GROUPS.items()
+    ]
+    parts = [_HEAD, *index, "", _section("ringrift", whole)]
+    for group, names in GROUPS.items():
+        parts += [f"## {group}", "", *(_section(*one) for verb in names for one in sections[verb])]
+    return "\n".join(parts)
 
 
 def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -45,7 +55,7 @@ def _section(path: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and not _generic(one)]
     words = [path, *(word for one in arguments for word in one.get_usage_pieces(context))]
-    lines = [f"## `{path}`", "", inspect.cleandoc(command.help or ""), ""]
+    lines = [f"### `{path}`", "", inspect.cleandoc(command.help or ""), ""]
     lines += [f"    {' '.join([*words, '[OPTIONS]'] if options else words)}", ""]
     if arguments or options:
         lines += ["| option | meaning |", "|---|---|"]

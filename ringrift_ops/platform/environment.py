@@ -319,7 +319,6 @@ def _options(installation: Installation, kept: Secrets, ports: Ports, workers: i
             "refresh_interval": 30,
             "min_file_process_interval": 30,
             "parsing_processes": 1,
-            "dag_processor_log_target": "stdout",
         },
         "triggerer": {"capacity": 200},
         "api": {
@@ -341,7 +340,6 @@ def _options(installation: Installation, kept: Secrets, ports: Ports, workers: i
             "worker_log_server_port": 9,
             "trigger_log_server_port": 9,
         },
-        "usage_data_collection": {"enabled": False},
     }
 
 

@@ -119,7 +119,6 @@ class Worker:
             "api_auth": {"jwt_secret": self.exchange.secret},
             "workers": {"execution_api_timeout": 30},
             "logging": {"base_log_folder": self.home.logs / "airflow", "worker_log_server_port": 9},
-            "usage_data_collection": {"enabled": False},
         }
         return {
             section: {name: str(value).replace("%", "%%") for name, value in options.items()}

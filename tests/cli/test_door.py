@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
 
 from ringrift_ops.cli import main
 from ringrift_ops.cli.reference import reference
@@ -64,10 +65,22 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_F16_every_command_has_help_that_says_what_it_does() -> None:
     page = reference()
-    titles = [line for line in page.splitlines() if line.startswith("## ")]
+    titles = [line for line in page.splitlines() if line.startswith("### ")]
     assert len(titles) > 15
-    for section in page.split("\n## ")[1:]:
+    for section in page.split("\n### ")[1:]:
         assert section.split("\n")[2].strip(), section
+
+
+def test_every_verb_stands_in_one_group_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    from ringrift_ops.cli.app import app
+    from ringrift_ops.cli.groups import GROUPS
+
+    grouped = [verb for verbs in GROUPS.values() for verb in verbs]
+    assert sorted(grouped) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [line[:-1] for line in shown.splitlines() if line.rstrip(":") in GROUPS] == list(GROUPS)
+    assert shown.count("...") == 1, "a sentence was cut (the one is of the usage line)"
 
 
 def test_F16_command_page_is_what_the_commands_say() -> None:
