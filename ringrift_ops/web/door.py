@@ -13,9 +13,9 @@ from ringrift_ops.errors import RingRiftError
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls
 from ringrift_ops.settings import CONFIGS, WEB, config_named, profile_named, stage_named
+from ringrift_ops.web import AIRFLOW
 from ringrift_ops.web.guard import OPEN, OPENED_BY, PERMISSION, Guarded
 from ringrift_ops.web.inside import Inside
-from ringrift_ops.web.mount import AIRFLOW
 from ringrift_ops.web.place import Place, place
 
 F = TypeVar("F", bound=Callable[..., Any])

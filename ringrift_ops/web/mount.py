@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cached_property
 from typing import Any
 
+from ringrift_ops.web import AIRFLOW
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-AIRFLOW = "ringrift.airflow"
-"""Where a request keeps Airflow's own app, which ours hides."""
 
 
 class Door:
