@@ -17,14 +17,11 @@ from __future__ import annotations
 from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip  (sets the cache folder)
 
 import json
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +29,10 @@ import numpy.typing as npt
 from ringrift_ops.errors import NoDataError, UsageError
 from ringrift_ops.network.encoder import ENCODER_VERSION, first_bad_row, row_bytes
 from ringrift_ops.network.golden import golden_digest
-from ringrift_ops.network.npz import ArrayFile, DamagedArraysError, map_arrays, write_npz
+from ringrift_ops.network.npz import ArrayStreams, DamagedArraysError, map_arrays, write_npz
 from ringrift_ops.network.policy import POLICY_ENCODING, first_bad_index
 from ringrift_ops.rules.game import game
-from ringrift_ops.store import WriteError, atomic_write
+from ringrift_ops.store import atomic_write
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +67,7 @@ def _text(value: str) -> Array:
     return np.array(value, dtype=np.str_)
 
 
-class DatasetWriter:
+class DatasetWriter(ArrayStreams):
     """Streams samples into a dataset; the file appears when the block ends without an error.
 
     ::
@@ -80,18 +77,12 @@ class DatasetWriter:
     """
 
     def __init__(self, path: Path, config: str, lineage: Mapping[str, object]) -> None:
-        self.path = path
         self.config = config
         self.games = 0
         self.samples = 0
         self.policy_samples = 0
         self._rules = game(config)
         self._lineage = json.dumps(lineage, sort_keys=True)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise WriteError(path, error) from error
         width = int(row_bytes(self._rules.geometry))
         kinds: dict[str, tuple[str, tuple[int, ...]]] = {
             "features": ("u1", (width,)),
@@ -103,7 +94,7 @@ class DatasetWriter:
             "policy_indices": ("<i4", ()),
             "policy_values": ("<f4", ()),
         }
-        self._streams = {name: ArrayFile(self._folder / name, dtype, shape) for name, (dtype, shape) in kinds.items()}
+        super().__init__(path, kinds)
         self._streams["policy_indptr"].append(np.zeros(1, dtype=np.int64))
 
     def add_game(
@@ -144,20 +135,6 @@ class DatasetWriter:
         self.games += 1
         self.samples += k
         self.policy_samples += int(np.count_nonzero(np.diff(policy_indptr)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            for stream in self._streams.values():
-                stream.close()
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._folder)
 
     def _finish(self) -> None:
         if self.samples == 0:

@@ -7,12 +7,16 @@ as a stream, so that a dataset larger than memory can be made. Nothing in them n
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +86,41 @@ class ArrayFile:
             yield
         except OSError as error:
             raise WriteError(self.path, error) from error
+
+
+class ArrayStreams(ABC):
+    """Streams arrays into the NPZ at ``path``, which appears when the ``with`` block ends without an error.
+
+    ``kinds``: type and row shape of each array by name; one file each, in a hidden folder beside ``path`` until then.
+    Raises WriteError.
+    """
+
+    def __init__(self, path: Path, kinds: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise WriteError(path, error) from error
+        self._streams = {name: ArrayFile(self._folder / name, dtype, shape) for name, (dtype, shape) in kinds.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for stream in self._streams.values():
+                stream.close()
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._folder)
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write the file from the closed streams."""
 
 
 def write_npz(target: BinaryIO, streams: Mapping[str, ArrayFile], small: Mapping[str, npt.NDArray[Any]]) -> None:

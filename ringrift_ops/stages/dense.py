@@ -27,25 +27,22 @@ from ringrift_ops.rules.compile import jit as _jit  # noqa: F401  isort: skip  (
 
 import hashlib
 import json
-import shutil
-import tempfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final, NamedTuple, Self
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ringrift_ops.network.dataset import EmptyDatasetError
 from ringrift_ops.network.encoder import ENCODER_VERSION, global_count, plane_count, planes_of_rows
-from ringrift_ops.network.npz import ArrayFile, write_members
+from ringrift_ops.network.npz import ArrayFile, ArrayStreams, write_members
 from ringrift_ops.network.policy import POLICY_ENCODING
 from ringrift_ops.network.samples import Samples
 from ringrift_ops.rules.game import game
 from ringrift_ops.rules.layout import MOVE_NAMES, PHASE_NAMES
-from ringrift_ops.store import CHUNK, WriteError, atomic_write
+from ringrift_ops.store import CHUNK, atomic_write
 
 Array = npt.NDArray[Any]
 
@@ -85,23 +82,18 @@ def engine_mode_of(label: str | None) -> str:
     return {"heuristic": "heuristic", "net": "policy_only"}.get(words[-1], "unknown")
 
 
-class DenseWriter:
+class DenseWriter(ArrayStreams):
     """Streams samples into RingRift's NPZ; the file appears when the block ends without an error.
 
     Memory does not grow with the samples, unless ``object_policies`` asks for RingRift's object arrays.
     """
 
     def __init__(self, path: Path, config: str, *, object_policies: bool) -> None:
-        self.path, self.config, self.object_policies = path, config, object_policies
+        self.config, self.object_policies = config, object_policies
         self._rules = game(config)
         g = self._rules.geometry
         self._planes, self._globals, self._side = int(plane_count(g)), int(global_count(g)), self._rules.board.size
         self._games = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise WriteError(path, error) from error
         kinds: dict[str, tuple[str, tuple[int, ...]]] = {
             "features": ("<f4", (self._planes, self._side, self._side)),
             "globals": ("<f4", (self._globals,)),
@@ -122,7 +114,7 @@ class DenseWriter:
             "generator_elo": ("<f4", ()),
             "quality_score": ("<f4", ()),
         }
-        self._streams = {name: ArrayFile(self._folder / name, dtype, shape) for name, (dtype, shape) in kinds.items()}
+        super().__init__(path, kinds)
         self._streams["policy_indptr"].append(np.zeros(1, dtype=np.int64))
 
     def add_game(self, facts: GameFacts, samples: Samples, codes: npt.NDArray[np.int64]) -> None:
@@ -164,20 +156,6 @@ class DenseWriter:
         planes_of_rows(self._rules.geometry, rows, planes, numbers)
         self._streams["features"].append(planes)
         self._streams["globals"].append(numbers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            for stream in self._streams.values():
-                stream.close()
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._folder)
 
     def _finish(self) -> None:
         if self._streams["features"].rows == 0:
