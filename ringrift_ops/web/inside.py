@@ -57,7 +57,7 @@ def may(user: BaseUser, permission: Permission) -> bool:
     """Return whether a user holds a permission.
 
     With SimpleAuthManager by its roles; any other auth manager is asked for what is nearest in Airflow: reading and
-    starting runs of DAGs, reading and writing assets, and editing users for ``admin``.
+    starting runs of DAGs, reading assets, changing variables, and editing users for ``admin``.
     """
     manager = get_auth_manager()
     if isinstance(manager, SimpleAuthManager):
@@ -70,7 +70,7 @@ def may(user: BaseUser, permission: Permission) -> bool:
         case Permission.DATASET_READ:
             return manager.is_authorized_asset(method="GET", user=user)
         case Permission.MODEL_WRITE:
-            return manager.is_authorized_asset(method="POST", user=user)
+            return manager.is_authorized_variable(method="PUT", user=user)
         case Permission.ADMIN:
             return bool(manager.is_authorized_custom_view(method="PUT", resource_name="Users", user=user))
 
