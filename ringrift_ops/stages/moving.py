@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ringrift_ops.errors import RingRiftError
+from ringrift_ops.games.writer import files_of
 from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus
 from ringrift_ops.ledger import PlayShard, Slot, StageRun
@@ -141,8 +142,7 @@ class Twice(Generic[Part]):
         try:
             self.hosting.jobs(host).set_aside(self.job_id, reason)
             if self.hosting.edge(host) is None:
-                path = batch_path(self.hosting.home, self.spec)
-                for name in (path.name, f".{path.name}.writing", f".{path.name}.lock"):
-                    self.hosting.remote(host).answer("remove", path=self.hosting.home.relative(path.with_name(name)))
+                for path in files_of(batch_path(self.hosting.home, self.spec)):
+                    self.hosting.remote(host).answer("remove", path=self.hosting.home.relative(path))
         except RingRiftError as error:  # nothing is taken from there any more, and the next look after it ends the job
             self.say(f"{self.job_id} is not ended on {host} yet: {error}")
