@@ -180,18 +180,23 @@ class StageTask(OfGeneration):
         """Run the stage's job to its end and return the verified result."""
         self.submit(work, token)
         self.tell_where(context, work)
-        work.follow(self.stage, token, self.log.info, self.shard)
+        work.follow(self.stage, token, self.log.info, self.shard, lambda host: self.call(work, host))
         return work.complete(self.stage, token, self.shard)
 
     def submit(self, work: Work, token: int) -> str:
         """Make sure that the stage's job is under way and return its id; a host of role edge is called by a DAG run."""
         job_id = work.submit(self.stage, token, self.shard)
-        edge = work.hosting.edge(work.host(self.stage, self.shard))
+        self.call(work, work.host(self.stage, self.shard))
+        return job_id
+
+    def call(self, work: Work, host: str | None) -> None:
+        """Call a host of role edge for the job that is wanted of it; nothing for any other."""
+        edge = work.hosting.edge(host)
         if edge is not None:
             from ringrift_ops.airflow.edge import summon
 
-            self.log.info("carried by %s, run %s", edge.name, summon(edge, job_id))
-        return job_id
+            run_id = summon(edge, work.job_id(self.stage, self.shard))
+            self.log.info("carried by %s, run %s", edge.name, run_id)
 
     def tell_where(self, context: Context, work: Work) -> None:
         """Show the host of the job, while it runs: its connection as a link, and the job in the XCom ``job``."""

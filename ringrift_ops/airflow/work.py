@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ringrift_ops.airflow.outcome import outcome_of
 from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
 from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
@@ -40,11 +41,13 @@ from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
+from ringrift_ops.stages.moving import Twice
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
     RESULTS,
     SPECS,
     Frozen,
+    SelfplaySpec,
     Sha256,
     Stage,
     StageSpec,
@@ -173,7 +176,8 @@ class Work:
         """Drop what this generation has of ``stages``, jobs too, so that they are done anew (``force``)."""
         for stage in stages:
             for run in self.ledger.stage_runs(self.generation.id, stage.value):
-                self.hosting.jobs(run.host).forget(self.job_id(stage, run.shard))
+                for host in run.hosts:
+                    self.hosting.jobs(host).forget(self.job_id(stage, run.shard))
             self.ledger.forget_stage(self.generation.id, stage.value, token)
         self._show()
 
@@ -186,7 +190,11 @@ class Work:
         """
         job_id, before = self.job_id(stage, shard), self._run(stage, shard)
         spec = self._spec(stage, token, shard)
-        if self.look(stage, shard).state not in (JobState.RUNNING, JobState.DONE):
+        state = self.look(stage, shard).state
+        if before is not None and before.second is not None and state not in (JobState.RUNNING, JobState.DONE):
+            before = self.ledger.settle(before, before.second, token)  # it may be under way there
+            state = self.look(stage, shard).state
+        if state not in (JobState.RUNNING, JobState.DONE):
             self._admit(stage, token, shard)
         slots = self.hosting.slots(stage, spec)
         leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
@@ -246,9 +254,12 @@ class Work:
         return run if begun is not None or fitted == spec else note(fitted)
 
     def _waiting(self, stage: Stage) -> int:
-        """Return how many shards of a stage have not begun."""
+        """Return how many shards of a stage wait for a host, the one that asks among them."""
+        return max(1, self._unbegun(stage)) if stage is Stage.SELFPLAY else 1
+
+    def _unbegun(self, stage: Stage) -> int:
         begun = [run for run in self.ledger.stage_runs(self.generation.id, stage.value) if run.state != "failed"]
-        return max(1, len(self.plan.shards) - len(begun)) if stage is Stage.SELFPLAY else 1
+        return len(self.plan.shards) - len(begun)
 
     def _submit_to(self, host: str | None, stage: Stage, spec: StageSpec, job_id: str) -> Submitted:
         jobs = self.hosting.jobs(host)
@@ -301,16 +312,29 @@ class Work:
             status = self.look(stage, shard)
         return False
 
-    def follow(self, stage: Stage, token: int, say: Callable[[str], object], shard: int = 0) -> None:
+    def follow(
+        self,
+        stage: Stage,
+        token: int,
+        say: Callable[[str], object],
+        shard: int = 0,
+        call: Callable[[str], object] = lambda _: None,
+    ) -> None:
         """Wait until the stage's job is over; its log goes to ``say`` line by line, the lease is kept.
 
+        A shard that crawls is begun a second time on another host; ``call`` (host) calls one of role edge there.
         Raises :class:`StalledError` (the job is ended first) and ``StaleTokenError`` (so is it then).
         """
         host, job_id = self.host(stage, shard), self.job_id(stage, shard)
-        jobs = self.hosting.jobs(host)
+        jobs, twice = self.hosting.jobs(host), self._twice(stage, shard, token, say, call)
         offset, rest, renewed, pause = 0, "", time.monotonic(), 0.1
         while True:
             status, text = self.hosting.look(host, job_id), ""
+            if twice is not None:
+                status = twice.look(status)
+                if twice.part.host != host:
+                    host = twice.part.host
+                    jobs, offset, rest = self.hosting.jobs(host), 0, ""
             with suppress(UnreachableHostError):  # the next look says what that means
                 part = jobs.log(job_id, offset)
                 offset, text = part.next_offset, part.text
@@ -330,6 +354,23 @@ class Work:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
 
+    def _twice(
+        self, stage: Stage, shard: int, token: int, say: Callable[[str], object], call: Callable[[str], object]
+    ) -> Twice[StageRun] | None:
+        run = self._run(stage, shard)
+        if stage is not Stage.SELFPLAY or run is None or run.host is None:
+            return None
+        spec = SelfplaySpec.model_validate(run.spec)
+
+        def submit(host: str) -> None:
+            self._submit_to(host, stage, spec, self.job_id(stage, shard))
+            call(host)
+
+        def slots() -> Sequence[Slot]:
+            return [] if self._unbegun(stage) else self.hosting.slots(stage, spec)
+
+        return Twice(self.hosting, run, spec, slots, submit, say, token)
+
     def _renew_or_end(self, stage: Stage, token: int, shard: int) -> None:
         try:
             self.renew(token)
@@ -348,7 +389,9 @@ class Work:
 
     def end(self, stage: Stage, shard: int = 0) -> None:
         """End the stage's job if it runs: its task was marked, cleared or ran over its time."""
-        self.hosting.end(self.host(stage, shard), self.job_id(stage, shard))
+        run = self._run(stage, shard)
+        for host in [None] if run is None else run.hosts:
+            self.hosting.end(host, self.job_id(stage, shard))
 
     def keep_checkpoint(self, stage: Stage, shard: int = 0) -> None:
         """Copy a running training's checkpoints from its host, so that it can go on elsewhere."""
@@ -424,31 +467,13 @@ class Work:
         for run in self.ledger.stage_runs(self.generation.id):
             if run.job_id is None or (run.state == "done" and run.host is not None):
                 continue
-            with suppress(UnreachableHostError):  # what runs there is ended by the reaper once the host is back
-                self.hosting.end(run.host, run.job_id)
+            for host in run.hosts:
+                with suppress(UnreachableHostError):  # what runs there is ended by the reaper once the host is back
+                    self.hosting.end(host, run.job_id)
 
     def outcome(self, stages: Iterable[Stage]) -> tuple[Outcome, str]:
         """Return how the generation stands when nothing more is done: outcome and reason."""
-        asked = list(stages)
-        runs = self.ledger.stage_runs(self.generation.id)
-        failed = [run for run in runs if run.state == "failed"]
-        for run in failed:
-            error = run.error or "no reason given"
-            if run.stage == Stage.GAUNTLET and error.startswith(Verdict.NO_EVIDENCE):
-                return Outcome.NO_EVIDENCE, error.partition(": ")[2]
-            return Outcome.ERROR, f"{run.stage}: {error}"
-        done = {run.stage: run for run in runs if run.state == "done"}
-        judged = done.get(Stage.GAUNTLET)
-        if judged is not None and judged.result is not None and judged.result["verdict"] == Verdict.FAIL:
-            return Outcome.FAIL, str(judged.result["reason"])
-        promoted = done.get(Stage.PROMOTE)
-        kept_back = promoted is not None and promoted.result is not None and not promoted.result["promoted"]
-        missing = [stage.value for stage in asked if stage.value not in done]
-        if missing and not (kept_back and missing == [Stage.DISTRIBUTE.value]):
-            return Outcome.ERROR, f"its run ended before {missing[0]} was done"
-        if judged is not None and judged.result is not None:
-            return Outcome.PASS, str(judged.result["reason"])
-        return Outcome.PARTIAL, f"asked for {', '.join(asked)} only"
+        return outcome_of(self.ledger.stage_runs(self.generation.id), list(stages))
 
     # --- small things --------------------------------------------------------------------------------
 

@@ -88,8 +88,12 @@ class _PlainLines:
     def __init__(self) -> None:
         self._printed = -_PLAIN_SECONDS
         self._over = False
+        self._noted = 0
 
     def __call__(self, picture: Picture) -> None:
+        for note in picture.notes[self._noted :]:
+            print(note, file=sys.stderr, flush=True)
+        self._noted = len(picture.notes)
         now = time.monotonic()
         over = picture.games == picture.total and not any(one.parts for one in picture.hosts)
         if now - self._printed >= _PLAIN_SECONDS or (over and not self._over):
@@ -112,7 +116,10 @@ def _headline(picture: Picture) -> str:
 def _table(picture: Picture) -> Any:
     from rich.table import Table
 
-    table = Table(title=_headline(picture), title_justify="left", box=None, padding=(0, 2))
+    notes = "\n".join(picture.notes[-3:]) or None
+    table = Table(
+        title=_headline(picture), title_justify="left", box=None, padding=(0, 2), caption=notes, caption_justify="left"
+    )
     for name, justify in (("host", "left"), ("games", "right"), ("games/s", "right"), ("jobs", "right"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal
     for one in picture.hosts:

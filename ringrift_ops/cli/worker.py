@@ -80,7 +80,7 @@ def worker(
     if check:
         return
     sys.stdout.flush()
-    jobs = concurrency or int(found["max_parallel_jobs"])
+    jobs = (concurrency or int(found["max_parallel_jobs"])) + 1  # a net need not wait for an hour of games
     Worker(Home.find(), exchange, tuple(dict.fromkeys(served)), jobs, lambda line: print(line, flush=True)).keep()
 
 

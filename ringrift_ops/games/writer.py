@@ -81,6 +81,13 @@ class FinishedBatch:
     policy_games: int
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return every file that a batch may have at ``path``: the finished one, and what a writer works on."""
+    writing = path.with_name(f".{path.name}.writing")
+    more = (writing.with_name(f"{writing.name}{end}") for end in ("-wal", "-shm", "-journal"))
+    return [path, writing, *more, path.with_name(f".{path.name}.lock")]
+
+
 class BatchWriter:
     """Adds games to one batch of one config. Use as a context manager; leaving it keeps an unfinished batch.
 

@@ -114,6 +114,11 @@ class Mirror:
         """Return {"number", "wanted", "job", "at"} of a job, None when nothing is wanted of that name."""
         return read_json(self.job(job_id) / "request.json")
 
+    def taken(self, job_id: str) -> bool:
+        """Return whether the host has begun with the request in force."""
+        report = read_json(self.job(job_id) / "report.json")
+        return report is not None and report["number"] == (self.request(job_id) or {}).get("number")
+
     def reported(self, job_id: str, number: int, status: dict[str, Any]) -> str:
         """Note how a job stands on its host; return what is wanted: ``run``, ``kill``, '' under another number."""
         with self.at(job_id) as folder:
@@ -172,8 +177,13 @@ class EdgeJobs:
         if found is not None:
             raise VersionMismatchError(self.name, f"it has {found}; nothing is started there: install this code on it")
 
-    def submit_or_adopt(self, job: Job) -> Submitted:
-        """Make sure that the work of ``job`` is wanted, under way or done."""
+    def nets(self) -> dict[str, str]:
+        """Return {config: sha256} of the canonical nets that the host has by its own last word."""
+        node = self.mirror.node()
+        return {} if node is None else dict(node["facts"].get("nets") or {})
+
+    def submit_or_adopt(self, job: Job, *, anew: bool = False) -> Submitted:
+        """Make sure that the work of ``job`` is wanted, under way or done; with ``anew`` done is not enough."""
         self.check_there()
         with self.mirror.at(job.job_id) as folder:
             status, request = self._status(job.job_id), read_json(folder / "request.json")
@@ -183,7 +193,7 @@ class EdgeJobs:
                     f"host {self.name}: job {job.job_id} runs with another spec; wait for it, or end it with "
                     f"`ringrift jobs {job.job_id} --host {self.name} --kill` and submit again"
                 )
-            if status.state is JobState.RUNNING or (status.state is JobState.DONE and same):
+            if status.state is JobState.RUNNING or (status.state is JobState.DONE and same and not anew):
                 return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
             number = 1 if request is None else int(request["number"]) + 1
             for name in ("report.json", "end.json"):

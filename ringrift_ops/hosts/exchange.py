@@ -218,12 +218,14 @@ class Exchange:
 
     # --- files -----------------------------------------------------------------------------------
 
-    def fetch(self, path: str, target: Path, sha: str, meanwhile: Callable[[], object], *, mode: int = 0o644) -> bool:
+    def fetch(self, path: str, target: Path, sha: str, meanwhile: Callable[[], object], *, mode: int = 0o644,
+              force: bool = False) -> bool:  # fmt: skip
         """Bring what lies at ``path`` to ``target``, by content; a broken transfer goes on where it stood.
 
-        Returns False when it is here already. Raises :class:`DamagedArrivalError` and the errors of the exchange.
+        Returns False when it is here already, unless ``force``. Raises :class:`DamagedArrivalError` and the errors of
+        the exchange.
         """
-        if target.is_file() and sha256_file(target) == sha:
+        if not force and target.is_file() and sha256_file(target) == sha:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.{sha[:16]}.part")

@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import time
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import boot_id
 from ringrift_ops.hosts.versions import versions
+from ringrift_ops.settings import CONFIGS
+from ringrift_ops.store import sha256_file
 
 _GPU_SECONDS = 10.0
 
@@ -44,6 +47,23 @@ def facts(home: Home) -> dict[str, Any]:
         "running": [status.job_id for status in running],
         "heartbeat_age": min(ages, default=None),
     }
+
+
+def canonical_nets(home: Home) -> dict[str, str]:
+    """Return {config: sha256} of the nets under their canonical names here, by their bytes; a file is read once."""
+    found = {}
+    for config in CONFIGS:
+        link = home.canonical_link(config)
+        with suppress(FileNotFoundError):
+            seen = link.stat()
+            found[config] = _digest(str(link), seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, *version: int) -> str:
+    """``version`` stands for the content, so that a file which has changed is read again."""
+    return sha256_file(Path(path))
 
 
 @cache

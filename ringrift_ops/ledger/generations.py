@@ -234,10 +234,13 @@ class Generations(Connected):
                 return found
             owner = find(connection, generation_id)
             leases.check_effect(connection, owner.config, generation_id, token)
+            host = hosts.choose(connection, found, slots, leave, waiting, now)
+            stays = found is not None and found.host == host
             return _write_stage(
                 connection, generation_id, name, shard,
-                {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None,
-                 "host": hosts.choose(connection, found, slots, leave, waiting, now),
+                {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None, "host": host,
+                 "second": found.second if found and stays else None,
+                 "second_at": found.second_at if found and stays else None,
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
             )  # fmt: skip
 

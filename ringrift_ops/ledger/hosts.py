@@ -96,7 +96,9 @@ def _running(connection: Connection, now: datetime) -> dict[str, list[float]]:
         )
     )
     found: dict[str, list[float]] = {}
-    for query in (of_generations, of_plays):
+    again = of_generations.with_only_columns(runs.c.second, runs.c.second_at).where(runs.c.second.is_not(None))
+    parts_again = of_plays.with_only_columns(parts.c.second, parts.c.second_at).where(parts.c.second.is_not(None))
+    for query in (of_generations, of_plays, again, parts_again):
         for host, started in connection.execute(query):
             found.setdefault(str(host), []).append(max(0.0, (now - started).total_seconds()))
     return found

@@ -15,6 +15,7 @@ from ringrift_ops.ledger.pages import Pages
 from ringrift_ops.ledger.plays import Plays
 from ringrift_ops.ledger.poison import Poisoned
 from ringrift_ops.ledger.promotion import Promotions
+from ringrift_ops.ledger.seconds import Seconds
 from ringrift_ops.ledger.standing import Standings
 from ringrift_ops.ledger.view import View
 from ringrift_ops.ledger.waits import Waits
@@ -24,6 +25,7 @@ from ringrift_ops.settings.load import Settings
 class Ledger(
     View,
     Plays,
+    Seconds,
     Hosts,
     Leases,
     Artifacts,

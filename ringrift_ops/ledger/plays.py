@@ -104,7 +104,8 @@ class Plays(Connected):
             if found is not None and found.host in names and found.host != leave:
                 return found
             host = hosts.free_host(connection, slots, leave, waiting, moment)
-            values = {"state": "running", "job_id": job_id, "host": host, "done": 0, "rate": None, "started_at": moment}
+            values = {"state": "running", "job_id": job_id, "host": host, "done": 0, "rate": None, "started_at": moment,
+                      "second": None, "second_at": None}  # fmt: skip
             if found is None:
                 connection.execute(sa.insert(table).values({"play": play.id, "shard": shard} | values))
             else:

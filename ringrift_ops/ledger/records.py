@@ -116,7 +116,7 @@ class WindowBatch:
 class StageRun:
     """One stage (one shard of it) of one generation; ``result`` is the stage's result model as a dict.
 
-    ``host`` None: this machine.
+    ``host`` None: this machine. ``second``: the host on which it was begun besides, because it crawls on the first.
     """
 
     generation: int
@@ -131,6 +131,13 @@ class StageRun:
     error: str | None
     started_at: datetime
     finished_at: datetime | None
+    second: str | None = None
+    second_at: datetime | None = None
+
+    @property
+    def hosts(self) -> list[str | None]:
+        """Where its job runs, or ran: one machine, or two for a while."""
+        return [self.host] if self.second is None else [self.host, self.second]
 
 
 HERE = "this machine"
@@ -168,7 +175,10 @@ class Play:
 
 @dataclass(frozen=True)
 class PlayShard:
-    """A part of a command's games, ``done`` of which are played on ``host`` (``HERE``: this machine)."""
+    """A part of a command's games, ``done`` of which are played on ``host`` (``HERE``: this machine).
+
+    ``second``: as in :class:`StageRun`.
+    """
 
     play: str
     shard: int
@@ -180,6 +190,13 @@ class PlayShard:
     result: dict[str, Any] | None
     started_at: datetime
     finished_at: datetime | None
+    second: str | None = None
+    second_at: datetime | None = None
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where its job runs, or ran."""
+        return [self.host] if self.second is None else [self.host, self.second]
 
 
 @dataclass(frozen=True)

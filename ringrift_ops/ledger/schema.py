@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0070"
+REVISION = "0080"
 """The alembic revision that this code reads and writes."""
 
 VERSION_TABLE = "ringrift_ledger_version"
@@ -150,6 +150,8 @@ stage_runs = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("second", NAME),
+    sa.Column("second_at", UtcDateTime),
 )
 
 hosts = sa.Table(
@@ -204,6 +206,8 @@ play_shards = sa.Table(
     sa.Column("result", sa.JSON),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("second", NAME),
+    sa.Column("second_at", UtcDateTime),
 )
 
 evaluations = sa.Table(

@@ -214,8 +214,8 @@ def end_jobs(controls: Controls, config: str, stage: Stage | None = None) -> lis
         config, state=GenerationState.WAITING
     ):
         for run in controls.ledger.stage_runs(generation.id, None if stage is None else stage.value):
-            if run.state != "done" and run.job_id is not None and hosting.end(run.host, run.job_id):
-                ended.append(run.job_id)
+            if run.state != "done" and run.job_id is not None:
+                ended += [run.job_id for host in run.hosts if hosting.end(host, run.job_id)]
     return ended
 
 

@@ -16,7 +16,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.folder import locked
 from ringrift_ops.hosts.jobs import checked_job_id
 from ringrift_ops.ledger import HERE, Ledger, Play, Slot, asked_key, derived_seed, divided
-from ringrift_ops.settings import PLAY, Settings, config_named
+from ringrift_ops.settings import PARTS_FOLDER, PLAY, Settings, config_named
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.placement import slots_for
 from ringrift_ops.stages.specs import SelfplaySpec, Stage
@@ -65,7 +65,7 @@ def part_job(play: Play, shard: int) -> str:
 
 def folder_of(play: Play) -> str:
     """Return where a command's parts lie until they are one, below the home, here and on hosts."""
-    return f"play/{play.id[:12]}"
+    return f"{PARTS_FOLDER}/{play.id[:12]}"
 
 
 def slots_of(hosting: Hosting, spec: SelfplaySpec, parts: int, backend: Backend) -> list[Slot]:
@@ -73,7 +73,8 @@ def slots_of(hosting: Hosting, spec: SelfplaySpec, parts: int, backend: Backend)
     if backend == "local":
         slots = [Slot(HERE, os.cpu_count() or 1)]
     else:
-        slots = slots_for(hosting.inventory, Stage.SELFPLAY, spec)
+        by_ssh = set(hosting.inventory.reached_by(ssh=True))
+        slots = [slot for slot in slots_for(hosting.inventory, Stage.SELFPLAY, spec) if slot.host in by_ssh]
     if not slots:
         raise NoHostsError(
             f"--backend ssh: no host of role selfplay or mixed in {hosting.home.inventory}; write it, see docs/hosts.md"

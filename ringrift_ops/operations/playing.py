@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from ringrift_ops.operations.parts import folder_of, part_job, part_spec
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import PLAY, PROFILE_VARIABLE, Settings
 from ringrift_ops.stages.hosting import Hosting
+from ringrift_ops.stages.moving import Twice
 from ringrift_ops.stages.specs import SelfplayResult, SelfplaySpec, Stage
 from ringrift_ops.store import atomic_write
 
@@ -67,6 +68,8 @@ class Picture:
     parts: int
     seconds: float
     hosts: list[HostLine]
+    notes: list[str] = field(default_factory=list)
+    """What was moved and why, oldest first."""
 
     @property
     def rate(self) -> float:
@@ -83,6 +86,7 @@ class _Part:
     rate: float = 0.0
     running: bool = False
     away: bool = False
+    second: str | None = None
 
 
 class Playing:
@@ -105,6 +109,7 @@ class Playing:
         self._parts: dict[int, _Part] = {}
         self._avoid: dict[str, tuple[float, UnreachableHostError]] = {}
         self._stop = threading.Event()
+        self._told: list[str] = []
         self._begun = time.monotonic()
 
     def run(self, tell: Callable[[Picture], object]) -> SelfplayResult:
@@ -125,14 +130,20 @@ class Playing:
         for host in dict.fromkeys([*(slot.host for slot in self.slots), *(part.host for part in parts)]):
             own = [part for part in parts if part.host == host]
             running = [part for part in own if part.running]
+            again = [part for part in parts if part.second == host and part.running]
             until, reason = self._avoid.get(host, (0.0, None))
-            state = "playing" if running else f"left out: {reason}" if until > now else "idle"
+            state = "playing" if running else "playing again" if again else "idle"
             if any(part.away for part in running):
                 state = "away"
-            lines.append(HostLine(host, sum(p.done for p in own), sum(p.rate for p in running), len(running), state))
+            elif state == "idle" and until > now:
+                state = f"left out: {reason}"
+            jobs = len(running) + len(again)
+            lines.append(HostLine(host, sum(p.done for p in own), sum(p.rate for p in running), jobs, state))
         games = sum(part.done for part in parts)
         total = int(self.play.spec["games"])
-        return Picture(self.play.config, games, total, self.play.shards, time.monotonic() - self._begun, lines)
+        return Picture(
+            self.play.config, games, total, self.play.shards, time.monotonic() - self._begun, lines, list(self._told)
+        )
 
     def _play_parts(self, tell: Callable[[Picture], object]) -> None:
         rows = {row.shard: row for row in self.ledger.play_shards(self.play.id)}
@@ -171,9 +182,9 @@ class Playing:
         finally:
             if not finished:
                 for row in self.ledger.play_shards(self.play.id):
-                    if row.state == "running":
+                    for host in row.hosts if row.state == "running" else ():
                         with suppress(UnreachableHostError):
-                            self.hosting.end(_machine(row.host), row.job_id)
+                            self.hosting.end(_machine(host), row.job_id)
 
     def _keep(self) -> None:
         """Tell the ledger that the command lives and how far it is, and write the state that people read."""
@@ -205,6 +216,7 @@ class Playing:
                 self.hosting.lost(error)  # noted, so that nobody waits for it
                 self._avoid[error.host] = (time.monotonic() + PLAY.avoid_seconds if away else math.inf, error)
                 adopting = False
+                self._second_instead(shard, error.host)
             except (JobFailedError, DeadPartError, WrongPartError):
                 fruitless = fruitless + 1 if part.done <= known else 1
                 known = max(known, part.done)
@@ -213,9 +225,18 @@ class Playing:
             else:
                 if result is not None:
                     self.ledger.finish_part(self.play.id, shard, result.model_dump(mode="json"))
-                    self._parts[shard] = _Part(row.host, result.games)
+                    self._parts[shard] = _Part(self._row(shard).host, result.games)
                     return
             part.running = False
+
+    def _second_instead(self, shard: int, host: str) -> None:
+        """Let a part stay on the host where it was begun a second time, when the first cannot be worked with."""
+        row = self._row(shard)
+        if row.second is not None and row.host == host:
+            self.ledger.settle(row, row.second)
+
+    def _row(self, shard: int) -> PlayShard:
+        return next(row for row in self.ledger.play_shards(self.play.id) if row.shard == shard)
 
     def _placed(self, shard: int) -> PlayShard | None:
         """Return the part's row with the host it has, None when it has to wait for one.
@@ -242,9 +263,10 @@ class Playing:
             self.hosting.patiently(submit, self._not_ended)
         else:
             submit()
-        status = self._followed(host, row.job_id, part)
-        if status is None:
+        followed = self._followed(row, spec, part)
+        if followed is None:
             return None
+        host, status = followed
         if status.state is JobState.DEAD:
             if host is not None and self.hosting.is_lost(host):
                 raise AwayHostError(host, status.reason)
@@ -270,23 +292,39 @@ class Playing:
             )
         )  # fmt: skip
 
-    def _followed(self, host: str | None, job_id: str, part: _Part) -> JobStatus | None:
-        """Return the status of a job that is over, None when the command is to end first."""
-        pause = PLAY.look_seconds / 8
+    def _followed(self, row: PlayShard, spec: SelfplaySpec, part: _Part) -> tuple[str | None, JobStatus] | None:
+        """Return (host, status) of a part's job that is over, None when the command is to end first."""
+        job_id, pause = row.job_id, PLAY.look_seconds / 8
+        submit = partial(self._submit, spec=spec, job_id=job_id)
+        twice = Twice(self.hosting, row, spec, lambda: self._faster(spec), submit, self._told.append)
         while not self._stop.is_set():
+            host = _machine(twice.part.host)
             status = self.hosting.look(host, job_id)
+            if host is not None:
+                status = twice.look(status)
+                part.second, host = twice.part.second, twice.part.host
+                if part.host != host:
+                    part.host, part.done = host, 0
             part.away = status.state is JobState.RUNNING and bool(status.reason)
             beat = status.heartbeat or {}
             part.done = max(part.done, int(beat.get("done") or 0))
             part.rate = float((beat.get("metrics") or {}).get("games_per_second") or 0.0)
             if status.over:
-                return status
+                return host, status
             if is_stalled(status, self.profile):
                 self.hosting.end(host, job_id)
                 raise DeadPartError(f"job {job_id} showed no sign of life for {self.profile.stall_seconds} s")
             self._stop.wait(pause)
             pause = min(pause * 1.5, PLAY.look_seconds)
         return None
+
+    def _faster(self, spec: SelfplaySpec) -> list[Slot]:
+        """Return who may take a part a second time, by what was measured up to now: nobody while parts wait."""
+        now = time.monotonic()
+        if len(self._parts) < self.play.shards:
+            return []
+        slots = [slot for slot in self.slots if self._avoid.get(slot.host, (0.0,))[0] <= now]
+        return self.hosting.measured(slots, spec)
 
     def _collected(self, host: str | None, spec: SelfplaySpec, job_id: str, status: JobStatus) -> SelfplayResult:
         self.hosting.keep_log(host, Stage.SELFPLAY, status)
@@ -352,10 +390,14 @@ class Playing:
         return {name: " | ".join(sorted({one[name] for one in told if name in one})) for name in names} or None
 
     def _clear(self) -> None:
-        """Remove the parts' files here and on hosts; jobs keep their logs until retention takes them."""
+        """Remove the parts' files here and on all hosts; jobs keep their logs until retention takes them.
+
+        A host that is away is cleared when it is next looked after (``fleet.sync_one``).
+        """
         shutil.rmtree(self.home.resolve(folder_of(self.play)), ignore_errors=True)
-        for host in {row.host for row in self.ledger.play_shards(self.play.id)} - {HERE}:
-            if host in self.hosting.inventory.hosts:
+        played = {row.host for row in self.ledger.play_shards(self.play.id)}
+        for host in (played | {slot.host for slot in self.slots}) - {HERE}:
+            if host in self.hosting.inventory.hosts and not self.hosting.is_lost(host):
                 with suppress(UnreachableHostError):
                     self.hosting.remote(host).answer("remove", path=folder_of(self.play))
 

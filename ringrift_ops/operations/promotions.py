@@ -21,6 +21,7 @@ from ringrift_ops.stages import distribute, gauntlet, promote
 from ringrift_ops.stages.heartbeat import Report, silent
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX, repair_links
 from ringrift_ops.stages.order import Order
+from ringrift_ops.stages.plan import host_destinations
 from ringrift_ops.stages.promote import NoEvaluationError
 from ringrift_ops.stages.specs import Delivery, DistributeSpec, GauntletResult, GauntletSpec, Sha256, Verdict
 from ringrift_ops.store import Store, sha256_file
@@ -294,8 +295,9 @@ def follow(home: Home, settings: Settings, ledger: Ledger, config: str, sha: Sha
     """Do what follows a promotion: links, then every destination; one that fails holds up no other."""
     links = [link.path.name for link in repair_links(home, ledger)]
     spec = DistributeSpec(
-        config=config, generation=None, token=0, seed=0, weights=sha, destinations=settings.destinations
-    )
+        config=config, generation=None, token=0, seed=0, weights=sha,
+        destinations=[*settings.destinations, *host_destinations(home)],
+    )  # fmt: skip
     done = distribute.run(spec, silent)
     write_logs(home, ledger)
     return Followed(sha, links, done.deliveries)

@@ -19,8 +19,8 @@ from ringrift_ops.operations.control import UNDER_WAY, Controls
 from ringrift_ops.operations.diagnosing import collected, evidence_of
 from ringrift_ops.operations.diagnosis import diagnose, silence
 from ringrift_ops.settings import CONFIGS, REMEDIES, Inventory, Mode, ProfileRow, config_named
-from ringrift_ops.stages.delivering import Net, deliver, record
-from ringrift_ops.stages.links import LinkState, links_of, repair_links
+from ringrift_ops.stages.delivering import deliver, record
+from ringrift_ops.stages.links import LinkState, Net, links_of, repair_links
 from ringrift_ops.stages.plan import host_destinations
 from ringrift_ops.stages.specs import Stage, Verified
 

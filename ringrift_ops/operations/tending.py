@@ -32,12 +32,18 @@ def tend(home: Home, ledger: Ledger, by: By) -> list[HostReport]:
     )
     for one in reports:
         ledger.host_tended(one.host, {"error": one.error, "cause": one.cause} | one.facts)
-    retention.apply(home, ledger, by, kinds=("job",))
+    retention.apply(home, ledger, by, kinds=("job", "edge"))
     return reports
 
 
 def _tend_one(hosting: Hosting, name: str, by: By) -> dict[str, Any]:
-    """A job's folder goes only after what it made is here: an error before keeps it."""
+    """A job's folder goes only after what it made is here: an error before keeps it.
+
+    A host of role edge looks after itself: it is only noted whether it is there.
+    """
+    if hosting.edge(name) is not None:
+        fleet.look(hosting, name)
+        return {"ended": [], "brought": [], "nets": [], "removed": []}
     done = fleet.sync_one(hosting, name)
     remote, seconds = hosting.remote(name), RETENTION.job_days * _DAY
     removed = fleet.over_long_ago(hosting, name, seconds)

@@ -25,7 +25,7 @@ from ringrift_ops.hosts.exchange import (
     LeaderAwayError,
     segment,
 )
-from ringrift_ops.hosts.facts import facts
+from ringrift_ops.hosts.facts import canonical_nets, facts
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.platform import processes
 from ringrift_ops.platform.environment import (
@@ -160,7 +160,11 @@ class Worker:
     def _beat(self, away: bool) -> bool:
         """Tell the leader how this machine is; return whether the leader is away."""
         try:
-            self.exchange.ask("POST", f"/nodes/{segment(self.exchange.node)}/beat", {"facts": facts(self.home)})
+            self.exchange.ask(
+                "POST",
+                f"/nodes/{segment(self.exchange.node)}/beat",
+                {"facts": facts(self.home) | {"nets": canonical_nets(self.home)}},
+            )
         except LeaderAwayError as error:
             if not away:
                 self.say(f"{error}. It is waited for; what runs here goes on")

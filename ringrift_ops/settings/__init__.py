@@ -16,6 +16,7 @@ from ringrift_ops.settings.load import (
     VariableError,
     secret_in,
 )
+from ringrift_ops.settings.moving import MOVING, MovingRules
 from ringrift_ops.settings.names import (
     STAGE_ALIASES,
     UnknownConfigError,
@@ -29,7 +30,7 @@ from ringrift_ops.settings.names import (
     stage_named,
 )
 from ringrift_ops.settings.pipeline_file import PipelineFile, PipelineFileError
-from ringrift_ops.settings.play import PLAY, PlayRules
+from ringrift_ops.settings.play import PARTS_FOLDER, PLAY, PlayRules
 from ringrift_ops.settings.remedies import DIAGNOSIS, REMEDIES, DiagnosisRules, Mode, RemedyRules
 from ringrift_ops.settings.strict_yaml import YamlError, read_yaml
 from ringrift_ops.settings.tables import (
@@ -87,7 +88,9 @@ __all__ = [
     "INCIDENTS",
     "LEASES",
     "LEVELS",
+    "MOVING",
     "OPERATIONS",
+    "PARTS_FOLDER",
     "PIPELINE_VARIABLE",
     "PLAY",
     "POOLS",
@@ -114,6 +117,7 @@ __all__ = [
     "InventoryError",
     "LeaseRules",
     "Mode",
+    "MovingRules",
     "OperationsRules",
     "PipelineFile",
     "PipelineFileError",

@@ -16,6 +16,7 @@ class EdgeRules(Row):
     clock_seconds: float = Field(default=20.0, description="largest difference of the clocks: tokens live a minute")
     answer_seconds: float = Field(default=60.0, description="for an answer of the leader")
     patience_seconds: float = Field(default=600.0, description="for a leader that is away before a task gives up")
+    net_again_seconds: float = Field(default=300.0, description="before a net that a host could not take is sent again")
     block: int = Field(default=1 << 20, description="bytes per read or write of a file transfer")
 
 

@@ -20,4 +20,7 @@ class PlayRules(Row):
     look_seconds: float = Field(default=1.0, description="between two pictures, and two looks at a job")
 
 
+PARTS_FOLDER = "play"
+"""Below any home: where the parts of commands lie until they are one."""
+
 PLAY = PlayRules()

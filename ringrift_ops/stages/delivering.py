@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
@@ -13,9 +13,10 @@ from ringrift_ops.hosts.files import push
 from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.settings import CONFIGS, HOSTS, Settings
+from ringrift_ops.stages import edge_nets
 from ringrift_ops.stages.hosting import Hosting
-from ringrift_ops.stages.links import WEIGHTS_SUFFIX
-from ringrift_ops.stages.specs import HOST_DESTINATION, Delivery, Sha256
+from ringrift_ops.stages.links import WEIGHTS_SUFFIX, Net
+from ringrift_ops.stages.specs import HOST_DESTINATION, NODE_LINK, NODE_STORE, Delivery, Sha256
 from ringrift_ops.store import Store, copy_verified, replace_symlink, sha256_file
 
 _LOOK_SECONDS = 0.5
@@ -25,19 +26,14 @@ class DistributionTimeoutError(InfrastructureError):
     """A net has not reached every host and folder in time."""
 
 
-@dataclass(frozen=True)
-class Net:
-    """A net to deliver, whole in the store."""
-
-    config: str
-    sha: Sha256
-
-
 def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False) -> Delivery:
     """Bring a net to one destination and return what became of it; every failure is told in the delivery."""
     host = destination.removeprefix(HOST_DESTINATION)
     try:
         if host != destination:
+            edge = hosting.edge(host)
+            if edge is not None:
+                return edge_nets.to_edge(hosting.home, hosting.ledger, edge, net, force=force)
             return _to_host(hosting, net, host, force=force)
         return _to_folder(hosting.home, net, hosting.home.resolve(destination), destination)
     except (RingRiftError, OSError) as error:
@@ -80,12 +76,29 @@ def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:
 
 def _read_back(remote: RemoteJobs, link: str, net: Net) -> None:
     """Make sure that the host itself reads, under the net's name, this net of this config."""
-    found = remote.answer("show", seconds=HOSTS.digest_seconds, path=link)
+    _same(remote.name, link, net, remote.answer("show", seconds=HOSTS.digest_seconds, path=link))
+
+
+def _same(node: str, place: str, net: Net, found: dict[str, Any]) -> None:
     if (found["sha256"], found.get("config")) != (net.sha, net.config):
         raise DamagedTransferError(
-            remote.name,
-            f"{link} reads back as {found['sha256']} of {found.get('config')}, not {net.sha} of {net.config}",
+            node, f"{place} reads back as {found['sha256']} of {found.get('config')}, not {net.sha} of {net.config}"
         )
+
+
+def to_this_node(home: Home, net: Net, *, link: bool) -> Delivery:
+    """Read back a net that was fetched to this machine's store, with ``link`` under its canonical name.
+
+    Raises MissingObjectError, DamagedObjectError, ``UnreadableNetError``, ``DamagedTransferError``.
+    """
+    from ringrift_ops.hosts.serve import Server
+
+    path = Store(home).get(net.sha, WEIGHTS_SUFFIX, verify=True)
+    place = canonical_name(home, net.config) if link else home.relative(path)
+    if link:
+        replace_symlink(home.canonical_link(net.config), path)
+    _same("this node", place, net, Server(home).show(place))
+    return Delivery(destination=NODE_LINK if link else NODE_STORE, path=home.relative(path), verified=True, error=None)
 
 
 def canonical_name(home: Home, config: str) -> str:
@@ -184,10 +197,14 @@ def _missing(hosting: Hosting, config: str) -> dict[str, str | None]:
     link = canonical_name(hosting.home, config)
 
     def look(host: str) -> dict[str, str | None]:
+        edge = hosting.edge(host)
+        if edge is not None:
+            edge.check_there()
+            return {"sha": edge.nets().get(config)}
         found = hosting.remote(host).answer("file", within=HOSTS.health_seconds, path=link)
         return {"sha": None if found is None else str(found["sha"])}
 
-    reports = on_all(hosting.inventory.reached_by(ssh=True), look)
+    reports = on_all(list(hosting.inventory.hosts), look)
     nodes = {one.host: one.error or (None if one.facts["sha"] == sha else _why(one.facts["sha"])) for one in reports}
     for folder in Settings.load(hosting.home).destinations:
         here = Path(folder) / Path(link).name

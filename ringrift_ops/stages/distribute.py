@@ -12,12 +12,12 @@ import time
 
 from ringrift_ops.home import Home
 from ringrift_ops.settings import Settings
-from ringrift_ops.stages.delivering import Net, deliver, record
+from ringrift_ops.stages.delivering import deliver, record, to_this_node
 from ringrift_ops.stages.heartbeat import Heartbeat, Report
 from ringrift_ops.stages.hosting import Hosting
-from ringrift_ops.stages.links import WEIGHTS_SUFFIX
+from ringrift_ops.stages.links import WEIGHTS_SUFFIX, Net
 from ringrift_ops.stages.recording import open_ledger
-from ringrift_ops.stages.specs import Delivery, DistributeResult, DistributeSpec, Stage
+from ringrift_ops.stages.specs import NODE_LINK, NODE_STORE, Delivery, DistributeResult, DistributeSpec, Stage
 from ringrift_ops.store import Store
 
 
@@ -28,6 +28,9 @@ def run(spec: DistributeSpec, report: Report) -> DistributeResult:
     or DamagedObjectError when the net itself is not whole in the store.
     """
     home = Home.find()
+    if spec.destinations in ([NODE_LINK], [NODE_STORE]):  # on a host of role edge, which has no ledger
+        net, link = Net(spec.config, spec.weights), spec.destinations == [NODE_LINK]
+        return DistributeResult(weights=spec.weights, deliveries=[to_this_node(home, net, link=link)])
     ledger = open_ledger(home)
     Store(home).get(spec.weights, WEIGHTS_SUFFIX, verify=True)
     hosting, net = Hosting(home, ledger), Net(spec.config, spec.weights)

@@ -18,11 +18,11 @@ from typing import Any
 from ringrift_ops.errors import InfrastructureError, RingRiftError, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.exchange import Exchange, segment, told
-from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, Job, JobState, JobStatus, checked_job_id
+from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, Job, JobState, JobStatus, checked_job_id, same_work
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.settings import EDGE, HOSTS
 from ringrift_ops.stages.placement import checkpoints_of, outputs_of
-from ringrift_ops.stages.specs import RESULTS, SPECS, Stage, StageSpec
+from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, Stage, StageSpec
 from ringrift_ops.store import atomic_write, sha256_file
 
 CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -95,8 +95,9 @@ class Carrier:
         if running:
             return
         atomic_write(self.home.settings_file, str(asked["settings"]).encode())
+        again = isinstance(spec, DistributeSpec) and spec.force
         for one in asked["inputs"]:
-            self._fetch_one(str(one["path"]), str(one["sha"]), mode=0o444)
+            self._fetch_one(str(one["path"]), str(one["sha"]), mode=0o444, force=again)
         folder = checkpoints_of(self.home, spec)
         here = None if folder is None else self.home.resolve(folder)
         # A chain that this node has itself is at least as long as the leader's copy of it.
@@ -106,14 +107,20 @@ class Carrier:
                     raise StrangeInputError(f"{one['name']!r} is not the name of a checkpoint's file")
                 self._fetch_one(f"{folder}/{one['name']}", str(one["sha"]), mode=0o644)
 
-    def _fetch_one(self, path: str, sha: str, *, mode: int) -> None:
+    def _fetch_one(self, path: str, sha: str, *, mode: int, force: bool = False) -> None:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise StrangeInputError(f"the leader names {path!r} as an input: not a path below a home")
-        if self.exchange.fetch(f"{self._at}/inputs/{sha}", self.home.resolve(path), sha, self._wait, mode=mode):
+        target = self.home.resolve(path)
+        if self.exchange.fetch(f"{self._at}/inputs/{sha}", target, sha, self._wait, mode=mode, force=force):
             self.say(f"fetched {path}")
 
     def _submit(self, job: Job, spec: StageSpec) -> None:
         there = self.jobs.spec(self.job_id)
+        if there is not None and isinstance(spec, DistributeSpec):
+            # One name for all nets of a config: what is over says nothing of how the link stands now.
+            running = self.jobs.poll(self.job_id).state is JobState.RUNNING
+            if not (running and same_work(there, job.spec)):
+                self.jobs.forget(self.job_id)
         fenced = there is not None and there.get("token") != spec.token
         if fenced and self.jobs.poll(self.job_id).state is JobState.RUNNING:  # all that it makes would be refused
             self.jobs.kill(self.job_id)

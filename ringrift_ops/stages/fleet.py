@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -22,7 +22,7 @@ from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.hosts.versions import difference, versions
 from ringrift_ops.ledger import Generation, GenerationState, UnknownGenerationError
 from ringrift_ops.ledger.engine import utc_now
-from ringrift_ops.settings import CONFIGS, HOSTS
+from ringrift_ops.settings import CONFIGS, HOSTS, PARTS_FOLDER
 from ringrift_ops.stages.delivering import catch_up
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.placement import outputs_of
@@ -148,12 +148,13 @@ def sync_one(hosting: Hosting, name: str) -> dict[str, Any]:
     look(hosting, name)
     remote = hosting.remote(name)
     ended = reap(hosting, name)
+    _clear_parts(hosting, remote)
     brought = [path for job_id in remote.all() for path in _bring_back(hosting, remote, job_id)]
     return {"brought": brought, "ended": ended, "nets": catch_up(hosting, name)}
 
 
 def over_long_ago(hosting: Hosting, host: str, seconds: float) -> list[str]:
-    """Return the jobs on a host that are over, and whose generation has been over for so many seconds.
+    """Return the jobs on a host that are over, and whose generation or command has been over for so many seconds.
 
     By the ledger's own times: no clock of a host counts. A job that a generation under way may resume is none of them,
     nor is one of a generation that this ledger does not know.
@@ -162,12 +163,29 @@ def over_long_ago(hosting: Hosting, host: str, seconds: float) -> list[str]:
     return [
         job_id
         for job_id in remote.all()
-        if (generation := _generation_of(hosting, job_id)) is not None
-        and generation.state in (GenerationState.FINISHED, GenerationState.WITHDRAWN)
-        and utc_now() - max(generation.finished_at or generation.seen_at, generation.seen_at)
-        > timedelta(seconds=seconds)
+        if (ended := ended_at(hosting, job_id)) is not None
+        and utc_now() - ended > timedelta(seconds=seconds)
         and remote.poll(job_id).over
     ]
+
+
+def ended_at(hosting: Hosting, job_id: str) -> datetime | None:
+    """Return when the generation or command of a job was over, None while it is not, or when it is not known here."""
+    if (part := _PART.fullmatch(job_id)) is not None:
+        return next((play.finished_at for play in hosting.ledger.plays(prefix=part[2], limit=1)), None)
+    generation = _generation_of(hosting, job_id)
+    if generation is None or generation.state not in (GenerationState.FINISHED, GenerationState.WITHDRAWN):
+        return None
+    return max(generation.finished_at or generation.seen_at, generation.seen_at)
+
+
+def _clear_parts(hosting: Hosting, remote: RemoteJobs) -> None:
+    """Remove the files of commands' parts that were left on a host which was away when its command was over."""
+    found = {part[2] for job_id in remote.all() if (part := _PART.fullmatch(job_id)) is not None}
+    for prefix in found:
+        for play in hosting.ledger.plays(prefix=prefix, limit=1):
+            if play.state == "done":
+                remote.answer("remove", path=f"{PARTS_FOLDER}/{prefix}")
 
 
 def _bring_back(hosting: Hosting, remote: RemoteJobs, job_id: str) -> list[str]:
@@ -225,7 +243,7 @@ def _disowned(hosting: Hosting, host: str, job_id: str) -> str | None:
     if generation.state in (GenerationState.FINISHED, GenerationState.WITHDRAWN):
         return f"generation {number} is {generation.state.value}"
     placed = next((run for run in hosting.ledger.stage_runs(number, stage) if run.shard == shard), None)
-    if placed is not None and placed.host != host:
+    if placed is not None and host not in placed.hosts:
         return f"{stage} of generation {number} went on {f'on {placed.host}' if placed.host else 'on the controller'}"
     return None
 
@@ -236,6 +254,6 @@ def _disowned_part(hosting: Hosting, host: str, prefix: str, shard: int) -> str 
         if play.state == "done":
             return "all games of its command are there"
         placed = next((row for row in hosting.ledger.play_shards(play.id) if row.shard == shard), None)
-        if placed is not None and placed.host != host:
+        if placed is not None and host not in placed.hosts:
             return f"part {shard} of its command went on on {placed.host}"
     return None

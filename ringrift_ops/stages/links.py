@@ -15,6 +15,14 @@ from ringrift_ops.store import Store, replace_symlink
 WEIGHTS_SUFFIX = ".safetensors"
 
 
+@dataclass(frozen=True)
+class Net:
+    """A net to deliver, whole in the store."""
+
+    config: str
+    sha: Sha256
+
+
 class LinkState(StrEnum):
     """How a link stands against the ledger."""
 

@@ -15,6 +15,7 @@ from ringrift_ops.ledger import Slot
 from ringrift_ops.settings import GPU_BATCH_SIZES, Host, Inventory, config_named
 from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.specs import (
+    DistributeSpec,
     Frozen,
     GauntletResult,
     GauntletSpec,
@@ -123,6 +124,8 @@ def inputs_of(home: Home, spec: StageSpec) -> list[Input]:
             if spec.previous is not None and spec.previous_path is not None:
                 nets.append((spec.previous_path, spec.previous))
             return [_named(path, sha) for path, sha in nets]
+        case DistributeSpec():
+            return [_stored(home, spec.weights)]
     return []
 
 

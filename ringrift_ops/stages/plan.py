@@ -34,8 +34,8 @@ from ringrift_ops.stages.specs import (
 
 
 def host_destinations(home: Home) -> list[str]:
-    """Return the hosts that can be connected to as destinations; those of role edge fetch a net with the job."""
-    return [HOST_DESTINATION + name for name in Inventory.load(home).reached_by(ssh=True)]
+    """Return the hosts of the inventory as destinations."""
+    return [HOST_DESTINATION + name for name in Inventory.load(home).hosts]
 
 
 class NothingToWorkOnError(NoDataError):

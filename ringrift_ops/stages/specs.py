@@ -281,10 +281,13 @@ class PromoteResult(Frozen):
 HOST_DESTINATION = "host:"
 """Begins a destination that is a host of the inventory; any other is a folder of this machine."""
 
+NODE_LINK, NODE_STORE = "node:link", "node:store"
+"""What a host of role edge is asked: to have a net under its canonical name, or in its store only."""
+
 
 class DistributeSpec(StageSpec):
     weights: Sha256
-    destinations: list[str] = Field(description="folders, and host:NAME of the inventory")
+    destinations: list[str] = Field(description="folders, and host:NAME of the inventory; node:link, node:store there")
     force: bool = Field(default=False, description="send again what is there already")
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.exchange import LEAST_SECRET
+from ringrift_ops.web.calling import attend
 from ringrift_ops.web.exchange import MOUNT, build
 from ringrift_ops.web.runs import add_runs
 
@@ -35,7 +36,7 @@ def exchange() -> dict[str, Any]:
             f"the cluster's secret has {len(_secret())} characters, at least {LEAST_SECRET} are needed: "
             "RINGRIFT_HOME/airflow/edge_token, or RINGRIFT_EDGE_TOKEN of the compose file"
         )
-    app = build(_secret)
+    app = build(_secret, attend=attend)
     add_runs(app, _secret, Home.find)
     return {
         "app": app,

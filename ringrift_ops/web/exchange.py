@@ -80,8 +80,14 @@ class Checkpoints(Body):
     files: Annotated[dict[str, str], Field(max_length=64)]
 
 
-def build(secret: Callable[[], str], home: Callable[[], Home] = Home.find) -> FastAPI:
-    """Return the app. ``secret``: what tokens are signed with, asked once per request."""
+def build(
+    secret: Callable[[], str],
+    home: Callable[[], Home] = Home.find,
+    attend: Callable[[Mirror], object] = lambda _: None,
+) -> FastAPI:
+    """Return the app. ``secret``: what tokens are signed with, asked once per request; ``attend`` is told of every sign
+    of life of a host and of every end of a job there.
+    """
     app = FastAPI(title="RingRift Edge exchange", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
@@ -132,6 +138,7 @@ def build(secret: Callable[[], str], home: Callable[[], Home] = Home.find) -> Fa
     @app.post(f"{at}/beat")
     def beat(known: Node, body: Beat) -> dict[str, Any]:
         known.heard(body.facts)
+        attend(known)
         return {}
 
     @app.get(f"{at}/jobs/{{job_id}}")
@@ -169,7 +176,9 @@ def build(secret: Callable[[], str], home: Callable[[], Home] = Home.find) -> Fa
         for sha in body.end.files.values():
             if not job.mirror.file(sha).is_file():
                 raise HTTPException(409, f"the file {sha} of {job.job_id} has not arrived")
-        return {"taken": job.mirror.ended(job.job_id, body.number, body.end.model_dump(mode="json"))}
+        taken = job.mirror.ended(job.job_id, body.number, body.end.model_dump(mode="json"))
+        attend(job.mirror)
+        return {"taken": taken}
 
     return app
 

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.folder import JobFolder
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.processes import job_processes
 from ringrift_ops.ledger import Ledger, Play, Slot
 from ringrift_ops.operations.parts import part_job, part_spec
 from ringrift_ops.operations.playing import HostLine, Picture
-from ringrift_ops.settings import HOSTS
-from ringrift_ops.stages import fleet
+from ringrift_ops.platform.processes import send
+from ringrift_ops.settings import HOSTS, MOVING
+from ringrift_ops.stages import fleet, moving
 from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages.hosting import Hosting
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
@@ -285,3 +289,66 @@ def test_R62_three_hosts_one_lost_and_the_command_killed_in_the_middle_lose_and_
     for sshd in made.values():
         LocalJobs(sshd.work / "jobs").kill_all()
         sshd.stop()
+
+
+@pytest.mark.hosts_campaign
+@pytest.mark.parametrize("how", ["frozen", "slow"])
+def test_R62_a_part_that_crawls_is_begun_again_on_a_free_host_and_no_game_is_doubled(
+    how: str,
+    place: Home,
+    pair: dict[str, Sshd],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``frozen``: SIGSTOP to all of the job's processes; ``slow``: they are let run for a tenth of the time."""
+    quick = MOVING.model_copy(update={"least_seconds": 2.0, "gain_seconds": 2.0, "look_seconds": 0.2})
+    monkeypatch.setattr(moving, "MOVING", quick)
+    played(capsys, *words(place, "ssh", 20, tmp_path / "first.db"))  # both are measured by it
+    place.pipeline_file.write_text("selfplay: {games_per_worker: 400}\n")
+    ledger, over = Ledger.open(), threading.Event()
+    throttle = threading.Thread(target=throttled, args=(LocalJobs(pair["one"].work / "jobs"), how, over))
+    throttle.start()
+    try:
+        result = played(capsys, *words(place, "ssh", 800, tmp_path / "games.db"))
+    finally:
+        over.set()
+        throttle.join()
+    assert (result["games"], distinct_games(tmp_path / "games.db")) == (800, 800)
+    _, play = newest(place)
+    rows = ledger.play_shards(play.id)
+    assert [(row.host, row.second, row.state) for row in rows] == [("two", None, "done")] * 2
+    there = LocalJobs(pair["one"].work / "jobs")
+    crawled = [job for job in there.all() if part_job(play, 0)[:20] in job]
+    assert crawled == []  # it was set aside with the reason
+    (aside,) = (pair["one"].work / "jobs" / "_refused").iterdir()
+    assert "it was begun twice and stays on two" in (aside / "reason.json").read_text()
+    assert not list(pair["one"].work.glob("play/*/*"))
+    assert ledger.jobs_per_host() == {}
+    assert played(capsys, *words(place, "local", 800, tmp_path / "here.db"))["batch"] == result["batch"]
+
+
+def throttled(jobs: LocalJobs, how: str, over: threading.Event) -> None:
+    """Freeze, or slow down, all processes of the newest job of a host once it has played a few of 400 games."""
+
+    def playing() -> str | None:
+        for job_id in jobs.running():
+            beat = jobs.poll(job_id).heartbeat or {}
+            if beat.get("total") == 400 and beat.get("done"):
+                return job_id
+        return None
+
+    while not over.is_set():
+        job_id = playing()
+        if job_id is None:
+            over.wait(0.02)
+            continue
+        runner = JobFolder(jobs.folder(job_id)).runner()
+        assert runner is not None
+        found = [runner.process.pid, *(one.pid for one in job_processes(jobs.folder(job_id), runner.process))]
+        send(signal.SIGSTOP, found)
+        if over.wait(0.9) or how == "frozen":
+            over.wait()
+            return
+        send(signal.SIGCONT, found)
+        over.wait(0.1)

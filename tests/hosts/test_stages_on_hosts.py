@@ -16,7 +16,7 @@ from ringrift_ops.airflow.work import LostJobError, Work
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.errors import HostRefusedError
-from ringrift_ops.hosts.folder import read_json
+from ringrift_ops.hosts.folder import JobFolder, read_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
@@ -26,8 +26,10 @@ from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls, end_jobs
 from ringrift_ops.operations.locks import LockInUseError
 from ringrift_ops.operations.status import cell_of, status
-from ringrift_ops.settings import HOSTS, Host
+from ringrift_ops.platform.processes import send
+from ringrift_ops.settings import HOSTS, MOVING, Host
 from ringrift_ops.stages import hosting as hosting_module
+from ringrift_ops.stages import moving
 from ringrift_ops.stages.specs import Stage, TrainSpec
 from ringrift_ops.store import sha256_file
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
@@ -296,3 +298,37 @@ def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd])
         assert isinstance(fitted, TrainSpec)
         assert fitted.batch_size == size
     assert os.environ["RINGRIFT_HOME"] == str(work.home.root)
+
+
+@pytest.mark.hosts_campaign
+def test_a_shard_that_crawls_is_begun_again_by_the_task_that_follows_it(
+    work: Work, pair: tuple[Sshd, Sshd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = MOVING.model_copy(update={"least_seconds": 2.0, "gain_seconds": 2.0, "look_seconds": 0.2})
+    monkeypatch.setattr(moving, "MOVING", quick)
+    work.home.settings_file.write_text(SMALL.replace("first_games: 20", "first_games: 800"))
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
+    token = granted(work)
+    work.submit(Stage.SELFPLAY, token, 0)
+    jobs, job_id = LocalJobs(pair[0].work / "jobs"), work.job_id(Stage.SELFPLAY, 0)
+    until(lambda: (jobs.poll(job_id).heartbeat or {}).get("done"), "games are played", seconds=120)
+    runner = JobFolder(jobs.folder(job_id)).runner()
+    assert runner is not None
+    send(signal.SIGSTOP, [runner.process.pid, *(p.pid for p in job_processes(jobs.folder(job_id), runner.process))])
+    assert done(work, Stage.SELFPLAY, token, 1)["games"] == 400
+    assert work.host(Stage.SELFPLAY, 1) == "trainer"
+
+    said: list[str] = []
+    work.follow(Stage.SELFPLAY, token, said.append, 0)
+    result = work.complete(Stage.SELFPLAY, token, 0)
+    (row,) = [run for run in work.ledger.stage_runs(work.generation.id, "selfplay") if run.shard == 0]
+    assert (row.host, row.second, row.state, result["games"]) == ("trainer", None, "done", 400)
+    assert any(f"{job_id} crawls on player" in line for line in said)
+    assert any(f"{job_id} stays on trainer" in line for line in said)
+    assert said[-1] not in ("", said[0])
+    assert jobs.all() == []
+    assert not list((pair[0].work / "data" / "games").glob("*"))
+    assert work.ledger.jobs_per_host() == {}
+    known = {one.sha for one in work.ledger.artifacts(config=CONFIG, kind="games")}
+    assert len(known) == 2
+    assert result["batch"] in known
