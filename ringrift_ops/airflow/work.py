@@ -20,7 +20,7 @@ from ringrift_ops.airflow.outcome import outcome_of
 from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
 from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.errors import UnreachableHostError
+from ringrift_ops.hosts.errors import HostError, UnreachableHostError, UntrustedHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
     FAILURES,
@@ -42,6 +42,7 @@ from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.moving import Twice
+from ringrift_ops.stages.placement import NoFittingHostError
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
     RESULTS,
@@ -186,10 +187,20 @@ class Work:
 
         A shard of self-play waits for a busy host that will be done sooner than a free one, by their measured rates. A
         host that cannot take it gives it to the next, unless the job may be running there already: then it is waited
-        for until it answers or is lost. Raises what the last host refused with.
+        for until it answers or is lost. Raises what the last host refused with, or that none fits; that is the stage's
+        error, unless its job may be running.
         """
-        job_id, before = self.job_id(stage, shard), self._run(stage, shard)
-        spec = self._spec(stage, token, shard)
+        before = self._run(stage, shard)
+        try:
+            return self._submit(stage, token, shard, before)
+        except (HostError, NoFittingHostError, UntrustedHostError) as error:
+            if before is None or before.state != "running":
+                self._failed(stage, token, shard, error)
+                self._show()
+            raise
+
+    def _submit(self, stage: Stage, token: int, shard: int, before: StageRun | None) -> str:
+        job_id, spec = self.job_id(stage, shard), self._spec(stage, token, shard)
         state = self.look(stage, shard).state
         if before is not None and before.second is not None and state not in (JobState.RUNNING, JobState.DONE):
             before = self.ledger.settle(before, before.second, token)  # it may be under way there
@@ -408,9 +419,7 @@ class Work:
             )
             verify(self.home, spec, result, self._done(Stage.SELFPLAY))
         except RingRiftError as error:
-            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
-            attempt = self.look(stage, shard).attempt
-            self._event(FAILURES[stage], {"job_id": job_id, "attempt": attempt, "error": str(error)})
+            self._failed(stage, token, shard, error, self.look(stage, shard).attempt)
             breakers.note(self.ledger, self.generation.config, stage, error)
             self._show()
             raise
@@ -419,6 +428,12 @@ class Work:
         breakers.note(self.ledger, self.generation.config, stage, None)
         self._show()
         return plain
+
+    def _failed(self, stage: Stage, token: int, shard: int, error: RingRiftError, attempt: int = 0) -> None:
+        """Note why a stage failed; ``attempt`` 0: no job of it began."""
+        self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+        payload = {"job_id": self.job_id(stage, shard), "attempt": attempt, "error": str(error)}
+        self._event(FAILURES[stage], payload)
 
     def _collect(self, stage: Stage, host: str | None, job_id: str, token: int) -> tuple[dict[str, Any], Frozen]:
         """Return (spec, result) of the stage's job, whose files are here and of which the ledger knows."""

@@ -56,7 +56,10 @@ def compile_rules() -> None:
 
 
 def conform(
-    files: Annotated[list[Path], typer.Argument(help="Recorded games, positions or evaluations: .jsonl or .jsonl.gz.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Recorded games, positions or evaluations: .jsonl or .jsonl.gz; else our sample."),
+    ] = None,
     engine: Annotated[EngineChoice, typer.Option("--engine", help="Which engine to hold against them.")] = (
         EngineChoice.BOTH
     ),
@@ -69,11 +72,12 @@ def conform(
     """
     from ringrift_ops.cli.output import print_json
     from ringrift_ops.errors import ExitCode
+    from ringrift_ops.rules.recordings import SAMPLE
 
     reports: list[FileReport] = []
     with ExitStack() as stack:
         engines = _engines(engine, stack)
-        for path in files:
+        for path in files or [SAMPLE]:
             for one in engines:
                 reports.append(_compare(path, one, quiet=as_json))
     differences = sum(report.differences for report in reports)

@@ -14,7 +14,7 @@ PAGE = "docs/runbooks/diagnosis.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One cause. ``fix``: commands; {config}, {stage}, {job_id}, {host}, {batch}, {dataset} are filled in."""
+    """One cause. ``fix``: a command; what stands in braces is filled in from the job (``diagnosis.filled``)."""
 
     cause: str
     title: str
@@ -64,9 +64,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "parity_failed",
         "the two engines disagree about games",
-        "ringrift parity diff BUNDLE",
+        "ringrift parity diff {bundle}",
         ("ParityFailedError",),
-        r"parity validation failed|games failed parity check",
+        r"parity validation failed|games failed parity check|the rule engines disagree on",
     ),
     Row(
         "engine_version",
@@ -136,7 +136,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "gauntlet_memory",
         "the gauntlet is out of memory",
-        "ringrift gauntlet --model canonical --config {config} --simulations 16",
+        "ringrift gauntlet --model {model} --config {config} --simulations 16",
         _MEMORY,
         _NO_MEMORY,
         stages=("gauntlet",),
@@ -222,7 +222,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "game_timeout",
         "games take too long",
-        "ringrift gauntlet --model canonical --config {config} --simulations 16",
+        "ringrift gauntlet --model {model} --config {config} --simulations 16",
         (),
         r"ran past its limit|over its time limit|game timeout",
         stages=("gauntlet",),
@@ -266,16 +266,16 @@ ROWS: tuple[Row, ...] = (
     Row(
         "opponent_not_found",
         "there is no such opponent",
-        "ringrift gauntlet --model canonical --config {config} --opponents random,heuristic",
+        "ringrift gauntlet --model {model} --config {config} --opponents random,heuristic",
         ("UnknownOpponentError", "PlayerError", "UnknownPersonaError"),
         r"opponent not found|unknown opponent",
     ),
     Row(
         "games_crashed",
-        "games of the gauntlet broke",
-        "ringrift model show {config}",
-        (),
-        r"NO_EVIDENCE.*(error|void|fallback)|all games crashed|games? (were )?lost to errors",
+        "the games of the gauntlet prove nothing: broken, missing or the same again",
+        "ringrift gauntlet --model {model} --config {config}",
+        ("NoEvidenceError",),
+        r"^(ringrift: )?NO_EVIDENCE: |all games crashed",
         stages=("gauntlet",),
     ),
     Row(
@@ -291,7 +291,7 @@ ROWS: tuple[Row, ...] = (
         "nobody judges the net",
         "ringrift trigger {config} gauntlet",
         ("NoEvaluationError",),
-        r"has no gauntlet to go by",
+        r"has no gauntlet (to go by|on record)|knows no evaluation with report",
         stages=("gauntlet", "promote"),
     ),
     Row(
@@ -337,28 +337,37 @@ ROWS: tuple[Row, ...] = (
         "ringrift preflight {config}",
         ("PermissionError", "HomeNotWritableError"),
         r"permission denied|not writable|not readable|read-only",
-        r"publickey",
+        r"publickey|permission denied for user",
     ),
     Row(
         "refused",
         "nobody listens there",
         "ringrift cluster health {host}",
         ("HostRefusedError", "ConnectError", "ConnectionRefusedError"),
-        r"connection refused|cannot connect to (p2p )?leader|no route to host|name or service not known",
+        r"connection refused|nobody listens on|cannot connect to (p2p )?leader|no route to host|"
+        r"name or service not known",
     ),
     Row(
         "network_timeout",
         "the network does not answer",
         "ringrift cluster health {host}",
         ("HostHangsError", "HostDroppedError", "ReadTimeout", "ConnectTimeout"),
-        r"(connection|network|read|request).*timed? ?out|^TimeoutError: timed out|connection (reset|lost)|broken pipe",
+        r"(connection|network|read|request).*timed? ?out|^TimeoutError: timed out|connection (reset|lost)|broken pipe|"
+        r"no answer (from|within)|the connection to .* (broke|was closed)",
     ),
     Row(
         "not_let_in",
         "the host does not let us in",
+        "ringrift cluster health {host}",
+        ("AuthenticationError",),
+        r"publickey|authentication failed|does not let .* in|there is no key file",
+    ),
+    Row(
+        "untrusted_host",
+        "the host's key is not the trusted one",
         "ringrift cluster trust {host}",
-        ("WrongHostKeyError", "UntrustedHostError", "AuthenticationError"),
-        r"publickey|host key|authentication failed",
+        ("WrongHostKeyError", "UntrustedHostError"),
+        r"another host key than|its key is not trusted|host key verification failed",
     ),
     Row(
         "host_lost",

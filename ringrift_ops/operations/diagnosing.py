@@ -12,7 +12,7 @@ from ringrift_ops.operations.causes import BY_NAME, ROWS, Row
 from ringrift_ops.operations.diagnosis import SAID_OUTRIGHT, Cause, diagnose, filled
 from ringrift_ops.operations.evidence import told
 from ringrift_ops.operations.status import ConfigStatus
-from ringrift_ops.operations.traces import Evidence, NoTracesError, local_evidence, signal_of
+from ringrift_ops.operations.traces import Evidence, NoTracesError, local_evidence, located, signal_of
 from ringrift_ops.settings import DIAGNOSIS, stage_named
 from ringrift_ops.settings.names import nearest
 from ringrift_ops.stages.hosting import Hosting
@@ -44,7 +44,8 @@ def findings(home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None 
     wanted = [stage_named(stage)] if stage else list(Stage)
     hosting = Hosting(home, ledger)
     runs = [] if found.generation_id is None else ledger.stage_runs(found.generation_id)
-    jobs = [_of_run(hosting, found.config, run) for run in runs if Stage(run.stage) in wanted and run.job_id]
+    mine = [run for run in runs if Stage(run.stage) in wanted and (run.job_id or run.error)]
+    jobs = [_of_run(hosting, found.config, run) for run in mine]
     return [one for one in [*jobs, *_held(found, wanted), *_links(home, ledger, found, wanted)] if one.causes]
 
 
@@ -56,12 +57,12 @@ def of_job(home: Home, job_id: str) -> Finding:
 
 def _of_run(hosting: Hosting, config: str, run: StageRun) -> Finding:
     evidence = evidence_of(hosting, config, run)
-    return Finding(config, run.stage, evidence.job_id, run.host, evidence.state or run.state, diagnose(evidence))
+    return Finding(config, run.stage, run.job_id, run.host, evidence.state or run.state, diagnose(evidence))
 
 
 def evidence_of(hosting: Hosting, config: str, run: StageRun) -> Evidence:
-    """Return the evidence of a generation's job, with what the ledger knows of it."""
-    evidence = collected(hosting, run.host, str(run.job_id))
+    """Return the evidence of a generation's job, with what the ledger knows of it; all there is if none began."""
+    evidence = collected(hosting, run.host, run.job_id) if run.job_id else Evidence("", run.stage)
     if run.state == "failed" and run.error:
         said = [*evidence.log_tail, run.error]
         evidence = replace(evidence, state="failed", message=evidence.message or run.error, log_tail=said)
@@ -82,7 +83,7 @@ def collected(hosting: Hosting, host: str | None, job_id: str) -> Evidence:
             return Evidence(job_id, "unknown", host=host, reason=f"host {host} has no such job")
         message = _message(jobs, job_id) if status.over else ""
         seen = told(hosting, host, job_id)
-        spec = jobs.spec(job_id) or {}
+        spec = located(hosting.home, jobs.spec(job_id) or {})
     except RingRiftError as error:
         return Evidence(
             job_id, "unknown", host=host, state="dead", error=type(error).__name__, message=str(error)

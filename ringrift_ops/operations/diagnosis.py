@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from ringrift_ops.operations.causes import BY_NAME, PAGE, ROWS, Row
@@ -13,6 +14,10 @@ from ringrift_ops.settings import DIAGNOSIS, REMEDIES
 
 SAID_OUTRIGHT, SAID, LIKELY, POSSIBLE = 0.95, 0.8, 0.6, 0.4
 UNKNOWN = "unknown"
+ENGINE_ENDS = ("engine_crash", "engine_hang")
+"""Of a game's parity failure: the second engine died or hung over it."""
+SPEAKER = "ringrift: "
+"""What the command puts before its error, which the result holds as well."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def diagnose(evidence: Evidence) -> list[Cause]:
     clues: dict[str, list[tuple[float, str]]] = {}
     for name, confidence, line in (*_by_table(evidence), *_by_rules(evidence)):
         lines = clues.setdefault(name, [])
-        if all(line != known for _, known in lines):
+        if all(line.removeprefix(SPEAKER) not in known for _, known in lines):
             lines.append((confidence, line))
     found = [_cause(BY_NAME[name], evidence, lines) for name, lines in clues.items()]
     found = [one for one in found if one.confidence >= DIAGNOSIS.least]
@@ -178,6 +183,10 @@ def _verdict(e: Evidence) -> Iterator[Clue]:
         yield "games_crashed", SAID_OUTRIGHT, f"NO_EVIDENCE: {reason}"
     if e.result.get("promoted") is False:
         yield "below_threshold", SAID, f"not promoted: {reason}"
+    for one in e.result.get("failures") or []:
+        if engine := [kind for kind in one["kinds"] if kind in ENGINE_ENDS]:
+            where = f"at move {one['move']} of game {one['game_id']} in {one['database']}"
+            yield "engine_crashed", SAID_OUTRIGHT, f"{engine[0]} {where}"
     for one in e.result.get("deliveries") or []:
         if not one.get("verified"):
             yield "distribution_stuck", SAID_OUTRIGHT, f"{one.get('destination')}: {one.get('error')}"
@@ -197,11 +206,23 @@ def filled(fix: str, e: Evidence) -> str:
     """Return a fix with what is known of the job in it."""
     batch, rate = e.spec.get("batch_size"), e.spec.get("learning_rate")
     values = {
-        "config": e.config or "CONFIG", "stage": e.stage, "job_id": e.job_id, "host": e.host or "",
+        "config": e.config or "CONFIG", "stage": e.stage, "job_id": e.job_id, "host": e.host or _host(e),
         "batch": max(1, int(batch) // 2) if batch else "N", "rate": f"{float(rate) / 10:g}" if rate else "R",
-        "dataset": e.spec.get("dataset_path") or "FILE",
+        "dataset": e.spec.get("dataset_path") or "FILE", "model": e.spec.get("candidate") or "canonical",
+        "bundle": _bundle(e),
     }  # fmt: skip
-    return fix.format(**values).rstrip()
+    return fix.format(**{name: quote(str(value)) if value else "" for name, value in values.items()}).rstrip()
+
+
+def _host(e: Evidence) -> str:
+    """The host that the job's error is about, which it never reached."""
+    named = re.search(r"\bhost (\S+): ", e.message)
+    return named[1] if named else ""
+
+
+def _bundle(e: Evidence) -> str:
+    """The first state bundle of a parity check that failed."""
+    return next((str(one["bundle"]) for one in e.result.get("failures") or [] if one["bundle"]), "BUNDLE")
 
 
 def _unknown(e: Evidence) -> Cause:
@@ -209,5 +230,5 @@ def _unknown(e: Evidence) -> Cause:
     lines = [ended, *([f"{e.error}: {e.message}"] if e.error else []), *e.log_tail[-5:]]
     return Cause(
         UNKNOWN, "unknown: no row of the table fits; look at its log and add one", lines, 0.0,
-        f"ringrift jobs {e.job_id} --logs --tail 100", f"{PAGE}#unknown",
+        f"ringrift jobs {e.job_id} --logs --tail 100" if e.job_id else f"ringrift status {e.config}", f"{PAGE}#unknown",
     )  # fmt: skip

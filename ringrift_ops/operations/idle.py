@@ -12,7 +12,7 @@ from ringrift_ops.operations.breakers import half_opens_at
 from ringrift_ops.operations.disk import pressure
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
-from ringrift_ops.settings import LEASES, POOLS, ProfileRow, Settings
+from ringrift_ops.settings import LEASES, POOLS, Inventory, ProfileRow, Settings
 from ringrift_ops.stages.specs import Stage
 
 
@@ -56,6 +56,7 @@ class Facts:
     settings: Settings
     airflow: AirflowFacts | None
     machine: Machine
+    inventory: Inventory
     now: datetime
 
     def profile(self, generation: Generation) -> ProfileRow:
@@ -137,10 +138,10 @@ def why_not_yet(stage: Stage, standing: ConfigStanding, facts: Facts) -> Idle:
     assert facts.airflow is not None
     if (full := pressure(facts.machine, stage, row)) is not None:
         return Idle(Why.DISK, full, "free some space: `ringrift retention plan`")
-    if stage is Stage.TRAIN and row.device == "cuda" and not facts.machine.gpu:
+    if stage is Stage.TRAIN and row.device == "cuda" and (without := _without_gpu(facts)):
         return Idle(
             Why.HOST,
-            f"no host with a GPU: profile {row.name} trains on cuda and {facts.machine.name} has none",
+            f"no host with a GPU: profile {row.name} trains on cuda and {without} has none",
             "add a host with a GPU, or use another profile",
         )
     if stage is Stage.EXPORT and (held := _waits_for_games(standing, facts, row)) is not None:
@@ -150,6 +151,14 @@ def why_not_yet(stage: Stage, standing: ConfigStanding, facts: Facts) -> Idle:
     if pool is not None and pool.open == 0:
         return Idle(Why.POOL, f"all {pool.slots} slots of pool {name} are taken", "a task of that pool ends")
     return Idle(Why.NEXT, f"{stage.value} is next", f"seconds; else look at {facts.airflow.url}/dags/{key}")
+
+
+def _without_gpu(facts: Facts) -> str:
+    """Return who would train and has no GPU; empty when somebody has one. Hosts train where there are any for it."""
+    trainers = [host for host in facts.inventory.hosts.values() if host.plays("training")]
+    if not trainers:
+        return "" if facts.machine.gpu else facts.machine.name
+    return "" if any("gpu" in host.abilities for host in trainers) else ", ".join(host.name for host in trainers)
 
 
 def _waits_for_games(standing: ConfigStanding, facts: Facts, row: ProfileRow) -> Idle | None:

@@ -133,8 +133,8 @@ def status(
     now: datetime | None = None,
 ) -> Status:
     """Return where everything stands, or one config; raises ``UnknownConfigError``."""
-    facts = Facts(settings, airflow, Machine.here(home), now or datetime.now(UTC))
     hosting = Hosting(home, ledger)
+    facts = Facts(settings, airflow, Machine.here(home), hosting.inventory, now or datetime.now(UTC))
     key = None if config is None else config_named(config).key
     configs = [config_status(standing, facts, hosting) for standing in ledger.standings(key)]
     return Status(

@@ -84,7 +84,7 @@ def local_evidence(home: Home, job_id: str, *, stacks: bool = False) -> Evidence
     status, folder = jobs.poll(job_id), JobFolder(jobs.folder(job_id))
     if status.state is JobState.ABSENT:
         raise NoTracesError(f"no job {job_id} in {home.jobs}; `ringrift jobs` lists them")
-    spec, result = _read(folder.spec), _read(folder.result)
+    spec, result = located(home, _read(folder.spec)), _read(folder.result)
     said = result.pop("error", None) or {}
     runner = folder.runner()
     pids = [one.pid for one in job_processes(folder.path, None if runner is None else runner.process)]
@@ -112,6 +112,12 @@ def local_evidence(home: Home, job_id: str, *, stacks: bool = False) -> Evidence
         spec=spec,
         result=result,
     )
+
+
+def located(home: Home, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's spec with its dataset's path absolute, as a command that is run anywhere takes it."""
+    path = spec.get("dataset_path")
+    return spec | {"dataset_path": str(home.resolve(path))} if path else spec
 
 
 def stage_of(job_id: str, spec: dict[str, Any]) -> str:

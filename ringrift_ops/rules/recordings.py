@@ -18,6 +18,8 @@ from typing import Any, Final
 from ringrift_ops.errors import NoDataError, UsageError
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
+SAMPLE: Final = Path(__file__).with_name("sample.jsonl.gz")
+"""A few games of RingRift's own engine that come with this package."""
 BOARDS: Final = ("square8", "square19", "hex8", "hexagonal")
 
 

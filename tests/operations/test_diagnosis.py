@@ -121,7 +121,7 @@ def test_R11_a_gpu_that_is_full_or_missing(house: Home, tmp_path: Path, monkeypa
     python(house, "hex8_2p-g1-train", GPU, spec=spec)
     causes = diagnose(over(house, "hex8_2p-g1-train"))
     assert names(causes) == ["gpu_memory"]
-    assert causes[0].fix == "ringrift train --config hex8_2p --data-path data/d.npz --batch-size 256"
+    assert causes[0].fix == f"ringrift train --config hex8_2p --data-path {house.root}/data/d.npz --batch-size 256"
     assert any("81000 of 81559 MiB" in line for line in causes[0].evidence)
     fake.write_text("#!/bin/sh\necho 'No devices were found' >&2; exit 6\n")
     python(house, "hex8_2p-g2-train", "raise SystemExit(4)", spec=spec)

@@ -29,7 +29,7 @@ from ringrift_ops.operations.surroundings import AirflowFacts, Machine, Pool
 from ringrift_ops.platform.progress import Progress
 from ringrift_ops.platform.tables import summary
 from ringrift_ops.runbook import get_pipeline_orchestrator, get_router
-from ringrift_ops.settings import CONFIGS, PROFILES, Settings
+from ringrift_ops.settings import CONFIGS, PROFILES, Inventory, Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 from tests.ledger.conftest import sha
@@ -38,11 +38,13 @@ HEALTHY = dict.fromkeys(("metadatabase", "scheduler", "dag_processor", "triggere
 AIRFLOW = AirflowFacts("http://localhost:8080", HEALTHY, dict.fromkeys(CONFIGS, False), {}, {"selfplay": Pool(2, 2)})
 RUNBOOK_STAGES = ["selfplay", "parity", "export", "train", "evaluate", "promote", "distribute"]
 
+HOSTS = "hosts:\n  slow: {ssh_host: a, role: training, max_parallel_jobs: 1}\n"
+
 
 def look(bench: Any, airflow: AirflowFacts | None = AIRFLOW, **machine: Any) -> ConfigStatus:
     """How hex8_2p stands now."""
     here = replace(Machine.here(Home.find()), **({"disk_free": 10**12} | machine))
-    facts = Facts(Settings.load(), airflow, here, bench.now)
+    facts = Facts(Settings.load(), airflow, here, Inventory.load(Home.find()), bench.now)
     return config_status(bench.ledger.standings("hex8_2p")[0], facts, Hosting(Home.find(), bench.ledger))
 
 
@@ -217,6 +219,12 @@ def test_F25_disk_pool_and_a_missing_gpu_are_named(bench: Any) -> None:
     kind, reason, _ = why(look(bench, gpu=False), Stage.TRAIN)
     assert (kind, reason.startswith("no host with a GPU")) == (Why.HOST, True)
     assert why(look(bench, gpu=True), Stage.TRAIN)[0] is Why.NEXT
+    hosts = Home.find().inventory
+    hosts.parent.mkdir(exist_ok=True)
+    hosts.write_text(HOSTS)
+    assert why(look(bench, gpu=True), Stage.TRAIN)[1].endswith("trains on cuda and slow has none"), "hosts train then"
+    hosts.write_text(f"{HOSTS}  fast: {{ssh_host: b, role: mixed, max_parallel_jobs: 1, gpu: {{memory_gb: 80}}}}\n")
+    assert why(look(bench, gpu=False), Stage.TRAIN)[0] is Why.NEXT
 
 
 def test_F25_a_net_that_passed_waits_for_a_person_where_promotion_is_not_automatic(
