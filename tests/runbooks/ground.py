@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ import psutil
 import pytest
 
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import Ledger
+from ringrift_ops.ledger import Ledger, generation_lease
 from ringrift_ops.platform.api import Api
 from ringrift_ops.platform.environment import USER, Installation, Secrets
-from tests.airflow.conftest import START_SECONDS, output_of, processes_in, start, until
+from tests.airflow.conftest import START_SECONDS, output_of, processes_in, start, until, with_users
 from tests.runbooks.pages import run
 
 CONFIG = "hex8_2p"
 DISK = "2g"
-SECONDS = 300.0
+SECONDS = 600.0
 """For anything that is waited for."""
 FAST: dict[str, Any] = {
     "first_games": 40, "games": 20, "simulations": 4, "window_minimum_rows": 500, "gauntlet_simulations": 2,
@@ -49,13 +50,21 @@ class Ground:
     @property
     def environment(self) -> dict[str, str]:
         address = Installation(self.home).url()
-        return {"RINGRIFT_HOME": str(self.home.root), "RINGRIFT": f"{address}/ringrift"}
+        found = {"RINGRIFT_HOME": str(self.home.root), "RINGRIFT": f"{address}/ringrift", "TOKEN": self.api.token()}
+        nets = self.ledger.artifacts(config=CONFIG, kind="weights")
+        datasets = self.ledger.artifacts(config=CONFIG, kind="dataset")
+        found |= {"NET": nets[0].sha} if nets else {}
+        return found | ({"DATASET": str(self.home.resolve(datasets[0].path))} if datasets else {})
 
     def settings(self, **profile: Any) -> None:
         """Set the profile, ``profile`` over :data:`FAST`."""
-        more = {name: profile.pop(name) for name in ("destinations", "notify") if name in profile}
+        more = {name: profile.pop(name) for name in ("destinations",) if name in profile}
         lines = [f"{name}: {json.dumps(value)}" for name, value in ({"profile": "tiny"} | more).items()]
-        lines += ["profiles:", "  tiny:", *(f"    {name}: {json.dumps(value)}" for name, value in (FAST | profile).items())]
+        lines += [
+            "profiles:",
+            "  tiny:",
+            *(f"    {name}: {json.dumps(value)}" for name, value in (FAST | profile).items()),
+        ]
         self.home.settings_file.write_text("\n".join(lines) + "\n")
 
     def type(self, command: str) -> list[str]:
@@ -76,7 +85,8 @@ class Ground:
     @property
     def waits(self) -> dict[str, Callable[[], None]]:
         """What a page may wait for between two commands, by the name it has there."""
-        return {"over": self.over, "training": self._trains}
+        square8 = partial(self.over, "square8_2p")
+        return {"over": self.over, "over_square8": square8, "training": self._trains}
 
     def start(self, command: str) -> None:
         """Start a run and wait until Airflow has it."""
@@ -87,7 +97,10 @@ class Ground:
         """Bring the platform back to where nothing is wrong and nothing runs."""
         self.settings()
         for config in (CONFIG, "square8_2p"):
-            if self.api.has_dag(config):
+            standing = self.ledger.standings(config)[0]
+            troubled = any(one.state != "done" for one in standing.runs) or self.ledger.breakers(config)
+            held = self.ledger.lease(generation_lease(config))
+            if self.under_way(config) or troubled or (held is not None and held.holder is not None):
                 self.type(f"ringrift reset {config} --reason 'the next section of the runbook'")
                 self.over(config)
 
@@ -111,25 +124,26 @@ class Ground:
         beat = folder / "heartbeat.jsonl"
         if not job_id or not beat.exists() or not beat.stat().st_size:
             return None
-        for one in psutil.process_iter(["cmdline", "cwd"]):
-            if one.info["cwd"] == str(folder) and "--spec" in (one.info["cmdline"] or ()):
+        for one in psutil.process_iter(["cmdline", "cwd", "create_time"]):
+            mine = one.info["cwd"] == str(folder) and "--spec" in (one.info["cmdline"] or ())
+            if mine and beat.stat().st_mtime > one.info["create_time"] + 0.5:
                 return one
         return None
 
     def _trains(self) -> None:
         self.training()
 
+    def stepping(self) -> psutil.Process | None:
+        """Return the process of the newest training, once it makes steps."""
+        found = self.process(self.job("train"))
+        if found is None:
+            return None
+        beats = (self.home.job(self.job("train")) / "heartbeat.jsonl").read_text().splitlines()
+        return found if "epoch" in beats[-1] else None
+
     def training(self) -> psutil.Process:
         """Return the process of the training under way, once it makes steps."""
-
-        def steps() -> psutil.Process | None:
-            found = self.process(self.job("train"))
-            if found is None:
-                return None
-            beats = (self.home.job(self.job("train")) / "heartbeat.jsonl").read_text().splitlines()
-            return found if any('"phase":"epoch' in beat.replace(": ", ":") for beat in beats) else None
-
-        found: psutil.Process = until("the training makes steps", SECONDS, steps)
+        found: psutil.Process = until("the training makes steps", SECONDS, self.stepping)
         return found
 
 
@@ -156,6 +170,7 @@ def ground_in(folder: Path) -> Iterator[Ground]:
     root = folder / ".ringrift"
     with mounted(root):
         home = Home(root).ensure()
+        with_users(home)
         process = start(root, PYTHONPATH="", PROFILE="", RINGRIFT_HTTP_RATE="6000")
         try:
             until(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -62,9 +63,8 @@ def memory_gone(ground: Ground) -> Iterator[Variables]:
         seen: set[int] = set()
         while not stop.wait(0.05):
             with suppress(AssertionError, psutil.Error, OSError):
-                one = ground.process(ground.job("train"))
-                beat = ground.home.job(ground.job("train")) / "heartbeat.jsonl"
-                if one is not None and one.pid not in seen and "epoch" in beat.read_text():
+                one = ground.stepping()
+                if one is not None and one.pid not in seen:
                     one.rlimit(psutil.RLIMIT_AS, (one.memory_info().vms - 1, -1))
                     seen.add(one.pid)
 
@@ -246,3 +246,105 @@ def training_under_way(ground: Ground) -> Iterator[Variables]:
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     ground.training()
     yield {"JOB": ground.job("train")}
+
+
+@situation
+def destination_away(ground: Ground) -> Iterator[Variables]:
+    """The folder that nets are delivered to is a file, and a delivery was tried."""
+    _promoted(ground)
+    _blocked(ground)
+    ground.start(f"ringrift trigger {CONFIG} distribute --force --reason 'a new destination'")
+    until("the delivery has failed for good", SECONDS, lambda: ended(ground))
+    yield {}
+
+
+@situation
+def breaker_open(ground: Ground) -> Iterator[Variables]:
+    """A delivery has failed by infrastructure so often that it is not tried any more."""
+    _promoted(ground)
+    _blocked(ground)
+    for _ in range(2):  # four attempts each
+        ground.start(f"ringrift trigger {CONFIG} distribute --force --reason 'a new destination'")
+        until("the delivery has failed for good", SECONDS, lambda: ended(ground))
+    yield {}
+
+
+def _blocked(ground: Ground) -> None:
+    outbox = ground.home.root / "outbox"
+    if outbox.is_dir():
+        shutil.rmtree(outbox)
+    outbox.write_text("a file")
+    ground.settings(destinations=[str(outbox)])
+
+
+def _promoted(ground: Ground) -> None:
+    """Make sure that a net is in force, by force: the gauntlet of the profile tiny can only say no."""
+    ground.generation()
+    if ground.ledger.canonical(CONFIG) is None:
+        net = ground.ledger.artifacts(config=CONFIG, kind="weights")[-1].sha
+        ground.type(f"ringrift promote --force --model {net} --config {CONFIG} --reason 'a start'")
+
+
+@situation
+def promoted_twice(ground: Ground) -> Iterator[Variables]:
+    """Two nets were promoted, one after the other."""
+    _promoted(ground)
+    first = ground.ledger.canonical(CONFIG)
+    assert first is not None
+    other = next(one for one in ground.ledger.artifacts(config=CONFIG, kind="weights") if one.sha != first.sha)
+    ground.type(f"ringrift promote --force --model {other.sha} --config {CONFIG} --reason 'looked better'")
+    yield {}
+
+
+@situation
+def links_wrong(ground: Ground) -> Iterator[Variables]:
+    """Somebody led a link of the net in force elsewhere."""
+    _promoted(ground)
+    link = ground.home.canonical_link(CONFIG)
+    link.unlink(missing_ok=True)
+    link.symlink_to("elsewhere.safetensors")
+    yield {}
+
+
+@situation
+def dataset_damaged(ground: Ground) -> Iterator[Variables]:
+    """The newest dataset was cut short on the disk, and a training was started on it."""
+    ground.generation()
+    ground.start(f"ringrift trigger {CONFIG} export --force --reason 'more games'")
+    ground.over()
+    path = ground.home.resolve(ground.ledger.artifacts(config=CONFIG, kind="dataset")[0].path)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    ground.start(f"ringrift trigger {CONFIG} train")
+    until("the training has failed", SECONDS, lambda: ended(ground))
+    yield {}
+
+
+@situation
+def diverging(ground: Ground) -> Iterator[Variables]:
+    """The learning rate is far too high."""
+    ground.generation()
+    ground.settings(**SOME, learning_rate=1.0, clip_norm=1e6)
+    ground.start(f"ringrift trigger {CONFIG} train")
+    until("the training is over", SECONDS, lambda: ended(ground))
+    yield {}
+
+
+@situation
+def alert(ground: Ground) -> Iterator[Variables]:
+    """A file has filled the disk, and the DAG `alerts` has looked."""
+    with disk_full(ground):
+        ground.api.patch("/dags/alerts", {"is_paused": False})
+        until("the incident is open", SECONDS, lambda: ground.ledger.incidents(firing=True))
+        ground.api.patch("/dags/alerts", {"is_paused": True})
+        yield {}
+
+
+@situation
+def wrong_pipeline_file(ground: Ground) -> Iterator[Variables]:
+    """A key of `config/pipeline_config.yaml` is misspelt."""
+    ground.generation()
+    path = ground.home.pipeline_file
+    path.write_text("parity:\n  sampel_size: 0\n")
+    yield {}
+    path.unlink()
