@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -82,11 +81,18 @@ class Ground:
         """Wait until no run of a config is under way."""
         until(f"the run of {config} is over", SECONDS, lambda: not self.under_way(config))
 
-    @property
-    def waits(self) -> dict[str, Callable[[], None]]:
-        """What a page may wait for between two commands, by the name it has there."""
-        square8 = partial(self.over, "square8_2p")
-        return {"over": self.over, "over_square8": square8, "training": self._trains}
+    WAITS: ClassVar[tuple[str, ...]] = ("over", "over_square8", "training")
+    """What a page may wait for between two commands, by the name it has there."""
+
+    def wait(self, name: str) -> None:
+        """Wait for one of :data:`WAITS`."""
+        match name:
+            case "over":
+                self.over()
+            case "over_square8":
+                self.over("square8_2p")
+            case "training":
+                self.training()
 
     def start(self, command: str) -> None:
         """Start a run and wait until Airflow has it."""

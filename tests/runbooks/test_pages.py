@@ -29,7 +29,7 @@ def test_a_section_of_the_runbooks_runs_as_it_stands(section: Section, ground: G
     with SITUATIONS[section.situation](ground) as variables:
         for place, step in enumerate(section.steps):
             if step.wait is not None:
-                ground.waits[step.wait]()
+                ground.wait(step.wait)
             printed = shown_as(pages.run(step.command, ground.folder, ground.environment | variables), ground)
             if not pages.fits(step, printed):
                 outputs[place] = printed
