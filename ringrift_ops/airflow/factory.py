@@ -20,6 +20,7 @@ from airflow.sdk import (
 )
 
 from ringrift_ops.airflow.assets import asset, watched_candidate
+from ringrift_ops.airflow.explaining import explain
 from ringrift_ops.airflow.operators import (
     EnoughGames,
     EvaluateAlerts,
@@ -74,6 +75,8 @@ def build(settings: Settings, config: ConfigRow) -> DAG:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=5),
             "retry_policy": FINAL,
+            "on_failure_callback": explain,
+            "on_retry_callback": explain,
             "execution_timeout": timedelta(seconds=longest) + timedelta(minutes=10),
             "trigger_rule": "none_failed",
             "weight_rule": CURRICULUM_PRIORITY,

@@ -63,6 +63,6 @@ def _show(found: list[Finding], what: str) -> None:
 
 def runbook(symptom: Annotated[str, typer.Argument(help="A cause, words of its title, or a line of a log.")]) -> None:
     """Show the sections about a symptom: what gives it away and what mends it."""
-    from ringrift_ops.operations.diagnosing import rows_named, section
+    from ringrift_ops.operations.diagnosing import opened
 
-    print("\n".join(section(row) for row in rows_named(symptom)), end="")
+    print(opened(symptom), end="")

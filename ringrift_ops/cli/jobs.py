@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ringrift_ops.hosts.jobs import JobStatus, Transport
 
 _FOLLOW_SECONDS = 0.5
+_CODES = {1: "a gate said no", 2: "wrong usage", 3: "no data", 4: "infrastructure"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,8 +61,14 @@ def _show_all(transport: Transport, *, as_json: bool) -> None:
         return
     print_table(
         ("job", "state", "attempt", "started", "progress", "how it ended"),
-        [(one.job_id, one.state.value, one.attempt, one.started, _progress(one), one.reason) for one in states],
+        [(one.job_id, one.state.value, one.attempt, one.started, _progress(one), _ending(one)) for one in states],
     )
+
+
+def _ending(status: JobStatus) -> str:
+    """Return how a job ended; a stage that measured and said no is no accident, and its code says so."""
+    meaning = _CODES.get(status.raw_code or 0)
+    return status.reason if meaning is None else f"{status.reason}, code {status.raw_code}: {meaning}"
 
 
 def _progress(status: JobStatus) -> str:

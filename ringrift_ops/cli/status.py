@@ -137,7 +137,7 @@ def _show_one(one: ConfigStatus) -> None:
         "lease": one.lease,
         "waiting runs": one.waiting,
         "rows": f"{one.rows:,} passed parity, {one.new_rows:,} of them new",
-        "last training": one.last_training,
+        "last training": None if one.last_training is None else one.last_training.isoformat(timespec="seconds"),
     }
     if one.champion is not None:
         champion = one.champion

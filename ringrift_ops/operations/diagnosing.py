@@ -9,8 +9,9 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState, Transport
 from ringrift_ops.ledger import Ledger, StageRun
 from ringrift_ops.operations.causes import BY_NAME, ROWS, Row
-from ringrift_ops.operations.diagnosis import SAID_OUTRIGHT, Cause, diagnose, filled
+from ringrift_ops.operations.diagnosis import SAID_OUTRIGHT, UNKNOWN, Cause, diagnose, filled
 from ringrift_ops.operations.evidence import told
+from ringrift_ops.operations.sections import OF_CAUSES, text_of
 from ringrift_ops.operations.status import ConfigStatus
 from ringrift_ops.operations.traces import Evidence, NoTracesError, local_evidence, located, signal_of
 from ringrift_ops.settings import DIAGNOSIS, stage_named
@@ -169,7 +170,17 @@ def section(row: Row) -> str:
     where = f" (stages: {', '.join(row.stages)})" if row.stages else ""
     lines = [f"## {row.cause.replace('_', '-')}", "", f"{row.title.capitalize()}{where}.", ""]
     lines += [*(seen or ["- by a rule: exit code or signal, kernel log, heartbeat and figures of the host"]), ""]
-    return "\n".join([*lines, "```", f"$ {filled(row.fix, example)}", "```", ""])
+    worked = [f"Worked through: [{OF_CAUSES[row.cause]}]({OF_CAUSES[row.cause]})", ""] if row.cause in OF_CAUSES else []
+    return "\n".join([*lines, "```", f"$ {filled(row.fix, example)}", "```", "", *worked])
+
+
+def opened(symptom: str) -> str:
+    """Return all that the pages say about a symptom; raises :class:`NoSuchSymptomError`."""
+    if symptom.strip().lower() == UNKNOWN:
+        return _UNKNOWN.lstrip()
+    rows = rows_named(symptom)
+    worked = dict.fromkeys(OF_CAUSES[row.cause] for row in rows if row.cause in OF_CAUSES)
+    return "\n".join([*(section(row) for row in rows), *filter(None, map(text_of, worked))])
 
 
 def page() -> str:

@@ -18,13 +18,13 @@ from ringrift_ops.operations.idle import stamp
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.notify import send_due, targets
 from ringrift_ops.operations.observed import observe
+from ringrift_ops.operations.sections import page_of
 from ringrift_ops.operations.surroundings import AirflowFacts
 from ringrift_ops.settings import ALERTS, INCIDENTS, LEVELS, Settings
 
 LEASE = "alerts"
 """Held during a look; when it was last taken is when alerts were last evaluated."""
 
-PAGE = "docs/runbooks/operations.md#alerts-and-incidents"
 _CORRUPTION = ("corrupt", "damaged", "truncated", "was altered", "failed parity", "engines disagree")
 
 
@@ -164,7 +164,7 @@ def _opened_text(alert: Alert, level: int, why: list[str]) -> str:
     because = f"; level {level} because: {'; '.join(why)}" if why else f"; level {level}"
     return (
         f"ALERT {alert.rule.value}: {alert.summary}\n{alert.evidence}{because}: {who} answers within {_span(seconds)}; "
-        f"{alert.fix}; {PAGE}"
+        f"{alert.fix}; {page_of(alert)}"
     )
 
 
