@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shlex
@@ -17,12 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.files import pull, push
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import Ledger, Slot, generation_lease
 from ringrift_ops.settings import CONFIGS, HOSTS
+from ringrift_ops.stages import fleet
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.store import sha256_file
 from tests.bench.figures import Row, Sheet
 from tests.bench.machine import BenchError, scratch, temporary_home
@@ -66,7 +72,7 @@ class NoSshdError(BenchError):
 
 
 def hosts(scale: Scale) -> list[Row]:
-    """Overhead of a stage over SSH, processor time of jobs that wait, transfers, distribution of a net."""
+    """Overhead of a stage over SSH, what waiting costs, transfers, distribution of a net, what a host costs here."""
     sheet = Sheet("hosts")
     with _sshds() as made, temporary_home() as home:
         one = made.make()
@@ -74,6 +80,7 @@ def hosts(scale: Scale) -> list[Row]:
         _waiting(sheet, home, one, scale)
         _transfers(sheet, one, scale)
         _distribution(sheet, home, made, scale)
+        _per_host(sheet, home, one, scale)
     return sheet.rows
 
 
@@ -274,3 +281,41 @@ def _distribution(sheet: Sheet, home: Home, made: Sshds, scale: Scale) -> None:
         f"a net to {len(many)} hosts", seconds, "s", better="lower",
         note=f"{bytes_ / MB:.0f} MB each, hashed, linked, and read by each host's own `ringrift model show`",
     )  # fmt: skip
+
+
+# --- what a host costs here ------------------------------------------------------------------------------------------
+
+
+def _per_host(sheet: Sheet, home: Home, sshd: Sshd, scale: Scale) -> None:
+    """Memory and processor time of this process by host; docs/scaling.md reckons with them."""
+    hosting, count = Hosting(home, Ledger.open()), 40 if scale.runs > 2 else 4
+    write_inventory(home, {"one": sshd.host("one")})
+    fleet.look(hosting, "one")  # imports what it needs, and connects
+    links = [_connected(sshd) for _ in range(count // 4)]  # whatever the first ones leave room for
+    before, used = _own_memory(), time.process_time()
+    links += [_connected(sshd) for _ in range(count)]
+    spent = 1_000 * (time.process_time() - used) / count
+    note = f"{count} connections of one process, one program at the other end of each"
+    sheet.add("a connection to a host, held", [(_own_memory() - before) / count], "kB", better="lower", note=note)
+    sheet.add("connecting to a host", [spent], "ms of processor time", better="lower", note="here, not there")
+    used = time.process_time()
+    for _ in range(count):
+        fleet.look(hosting, "one")
+    sheet.add(
+        "a look after a host", [1_000 * (time.process_time() - used) / count], "ms of processor time", better="lower",
+        note="what `ringrift cluster health` and the DAG `hosts` ask, on a connection that is open",
+    )  # fmt: skip
+    for jobs in links:
+        jobs.link.close()
+
+
+def _connected(sshd: Sshd) -> RemoteJobs:
+    jobs = sshd.jobs()
+    jobs.link.greeting()
+    return jobs
+
+
+def _own_memory() -> float:
+    """Return the memory of this process that no other shares, kB."""
+    gc.collect()
+    return float(psutil.Process().memory_full_info().uss) / 1_000
