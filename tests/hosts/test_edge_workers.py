@@ -210,7 +210,7 @@ def test_a_whole_generation_is_made_through_an_edge_worker(ground: Ground) -> No
     ground.whole(run_id, GAMES, (1,), judged=True)
     canonical = ground.ledger.canonical(CONFIG)
     assert canonical is not None
-    assert canonical.generation == generation.id
+    assert ground.ledger.artifact(canonical.sha).generation == generation.id
     deliveries = {one.destination: (one.verified, one.state) for one in ground.ledger.deliveries(canonical.sha)}
     assert deliveries == dict.fromkeys(("host:box", str(ground.home.resolve("hush-hush"))), (True, "verified"))
     assert ground.net() == canonical.sha
