@@ -33,7 +33,17 @@ CONFIGS = ("hex8_2p", "square8_2p")
 GAMES = 600
 SETTINGS = json.dumps(
     {
-        "profiles": {"tiny": {"first_games": GAMES, "first_simulations": 4, "epochs": 4, "checkpoint_every_steps": 20}},
+        "profiles": {
+            "tiny": {
+                "first_games": GAMES,
+                "first_simulations": 4,
+                "epochs": 4,
+                "checkpoint_every_steps": 20,
+                "gauntlet_simulations": 2,
+                "mirror_games": 0,
+                "cap": 150,
+            }
+        },
         # A gate that any net passes which has learnt a little: one of them has to be promoted and reach the Edge host.
         "configs": {CONFIGS[0]: {"gate": {"random": 0.01, "heuristic": 0.0001}}},
     }
