@@ -40,7 +40,12 @@ def worker(
         str | None, typer.Option("--queues", help="Airflow queues to serve besides its own, by comma.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="Else the inventory's max_parallel_jobs.")
+        int | None,
+        typer.Option(
+            "--concurrency",
+            min=1,
+            help="Jobs at a time, else the inventory's max_parallel_jobs; a net may come besides.",
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only make sure that it could begin.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="Refused: a worker listens nowhere.")] = None,

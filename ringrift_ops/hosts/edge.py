@@ -83,6 +83,20 @@ class Mirror:
         """Return where a file that the host made lies once it is whole."""
         return self.root / "files" / checked_sha(sha)
 
+    def job_ids(self) -> list[str]:
+        """Return the ids of all jobs that were ever wanted of the host, sorted."""
+        return sorted(path.parent.name for path in self.jobs.glob("*/request.json"))
+
+    def over(self, job_id: str) -> bool:
+        """Return whether the request in force has come to its end."""
+        end = read_json(self.job(job_id) / "end.json")
+        return end is not None and end["number"] == (self.request(job_id) or {}).get("number")
+
+    def sent(self, job_id: str) -> set[str]:
+        """Return the sha256 of the files that a job has sent with its end."""
+        end = read_json(self.job(job_id) / "end.json")
+        return set() if end is None else {str(sha) for sha in end["files"].values()}
+
     def node(self) -> dict[str, Any] | None:
         """Return {"at" (seconds since 1970), "facts", "boot_id"} as the host said last, None before it ever did."""
         return read_json(self.root / "node.json")
@@ -325,7 +339,7 @@ class EdgeJobs:
 
     def all(self) -> list[str]:
         """Return the ids of all jobs that were ever wanted of the host, sorted."""
-        return sorted(path.parent.name for path in self.mirror.jobs.glob("*/request.json"))
+        return self.mirror.job_ids()
 
     def place(self, job_id: str) -> str:
         """Return where the job is known, for messages."""

@@ -54,7 +54,7 @@ def canonical_nets(home: Home) -> dict[str, str]:
     found = {}
     for config in CONFIGS:
         link = home.canonical_link(config)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # one that cannot be read is one it has not
             seen = link.stat()
             found[config] = _digest(str(link), seen.st_ino, seen.st_mtime_ns, seen.st_size)
     return found

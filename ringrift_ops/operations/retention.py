@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,9 +19,11 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.folder import JobFolder
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Artifact, Generation, GenerationState, Ledger
+from ringrift_ops.operations import edge_leavings as edge
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.logs import FILES, write_logs
 from ringrift_ops.operations.notify import LOG as ALERTS_LOG
+from ringrift_ops.operations.removal import Removal, Tally, size_of
 from ringrift_ops.settings import CONFIGS, RETENTION
 from ringrift_ops.stages.curves import FOLDER as CURVES
 from ringrift_ops.stages.specs import Sha256
@@ -30,17 +31,6 @@ from ringrift_ops.store import sha256_file
 
 LEASE = "retention"
 _DAY = 86_400.0
-
-
-@dataclass(frozen=True)
-class Removal:
-    """Something that may go. ``bytes`` on the disk; ``why`` it may."""
-
-    kind: str
-    path: Path
-    bytes: int
-    why: str
-    sha: Sha256 | None = None
 
 
 @dataclass(frozen=True)
@@ -71,21 +61,12 @@ class Tables(Protocol):
         ...
 
 
-@dataclass
-class _Tally:
-    removals: list[Removal] = field(default_factory=list)
-    kept: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def keep(self, kind: str, why: str) -> None:
-        self.kept.setdefault(kind, Counter())[why] += 1
-
-
 def retention_plan(home: Home, ledger: Ledger, now: float | None = None, tables: Tables | None = None) -> RetentionPlan:
     """Return what may be removed; changes nothing. ``now``: seconds since the epoch.
 
     ``tables`` None: Airflow's database is left alone.
     """
-    tally, moment = _Tally(), time.time() if now is None else now
+    tally, moment = Tally(), time.time() if now is None else now
     unfinished = [
         one for state in (GenerationState.RUNNING, GenerationState.WAITING) for one in ledger.generations(state=state)
     ]
@@ -108,6 +89,7 @@ def retention_plan(home: Home, ledger: Ledger, now: float | None = None, tables:
     running = {f"{one.config}-g{one.id}" for one in unfinished}
     _checkpoints(home, running, tally)
     _jobs(home, running, moment, tally)
+    edge.removals(home, running, moment, tally)
     _task_logs(home, moment, tally)
     _other_logs(home, moment, tally)
     before = _rows_before(unfinished, moment)
@@ -177,7 +159,7 @@ def _lineage_of_champions(ledger: Ledger, config: str) -> set[Sha256]:
 
 
 def _datasets(
-    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: _Tally
+    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: Tally
 ) -> None:  # fmt: skip
     for number, one in enumerate(ledger.artifacts(config=config, kind="dataset")):
         path = home.resolve(one.path)
@@ -198,7 +180,7 @@ def _datasets(
 
 
 def _nets(
-    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: _Tally
+    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: Tally
 ) -> None:  # fmt: skip
     for number, one in enumerate(ledger.artifacts(config=config, kind="weights")):
         path = home.resolve(one.path)
@@ -232,7 +214,7 @@ def _copy_of(home: Home, ledger: Ledger, artifact: Artifact) -> Path | None:
     return None
 
 
-def _checkpoints(home: Home, running: set[str], tally: _Tally) -> None:
+def _checkpoints(home: Home, running: set[str], tally: Tally) -> None:
     """Folders of trainings that never ended: the newest per config stay, and those of generations under way."""
     folder = home.training / "checkpoints"
     by_config: dict[str, list[Path]] = {}
@@ -247,10 +229,10 @@ def _checkpoints(home: Home, running: set[str], tally: _Tally) -> None:
                 tally.keep("checkpoint", "of a generation under way")
             else:
                 why = f"older than the newest {RETENTION.checkpoints} unfinished trainings of {config}"
-                tally.removals.append(Removal("checkpoint", path, _size(path), why))
+                tally.removals.append(Removal("checkpoint", path, size_of(path), why))
 
 
-def _jobs(home: Home, running: set[str], now: float, tally: _Tally) -> None:
+def _jobs(home: Home, running: set[str], now: float, tally: Tally) -> None:
     jobs = LocalJobs(home.jobs)
     for job_id in jobs.all():
         folder = JobFolder(jobs.folder(job_id))
@@ -261,10 +243,10 @@ def _jobs(home: Home, running: set[str], now: float, tally: _Tally) -> None:
             tally.keep("job", "of a generation under way")
         else:
             why = f"ended more than {RETENTION.job_days:g} days ago"
-            tally.removals.append(Removal("job", folder.path, _size(folder.path), why))
+            tally.removals.append(Removal("job", folder.path, size_of(folder.path), why))
 
 
-def _task_logs(home: Home, now: float, tally: _Tally) -> None:
+def _task_logs(home: Home, now: float, tally: Tally) -> None:
     folder = home.logs / "airflow"
     for path in sorted(folder.rglob("*.log")) if folder.is_dir() else ():
         if now - path.stat().st_mtime >= RETENTION.log_days * _DAY:
@@ -274,7 +256,7 @@ def _task_logs(home: Home, now: float, tally: _Tally) -> None:
             tally.keep("task log", f"younger than {RETENTION.log_days:g} days")
 
 
-def _other_logs(home: Home, now: float, tally: _Tally) -> None:
+def _other_logs(home: Home, now: float, tally: Tally) -> None:
     """Logs of hosts' jobs and of components, and curves, that nobody writes any more; logs of events grown too long."""
     events = {home.logs / name for name in (*FILES, ALERTS_LOG)}
     found = [
@@ -290,7 +272,3 @@ def _other_logs(home: Home, now: float, tally: _Tally) -> None:
             tally.removals.append(Removal("log", path, path.stat().st_size, why))
         else:
             tally.keep("log", "of events" if path in events else f"younger than {RETENTION.log_days:g} days")
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -467,6 +467,7 @@ class RetentionRules(Row):
     datasets: int = Field(default=5, ge=1, description="newest per config")
     nets: int = Field(default=5, ge=1, description="newest per config")
     job_days: float = Field(default=30.0, gt=0.0, description="folders of finished jobs: logs, specs, results")
+    sent_days: float = Field(default=1.0, gt=0.0, description="what hosts of role edge have sent and nobody wants")
     log_days: float = Field(default=30.0, gt=0.0, description="logs that nobody writes any more, Airflow's among them")
     log_bytes: int = Field(default=64 * 10**6, gt=0, description="of a log of events, which then begins anew")
     airflow_days: float = Field(

@@ -132,6 +132,8 @@ class Twice(Generic[Part]):
         other = next(one for one in self.part.hosts if one != host)
         assert other is not None
         self.part = self.hosting.ledger.settle(self.part, host, self.token)
+        if self.part.host != host:  # another process that follows it has decided otherwise
+            return
         self.say(f"{self.job_id} stays on {host}: {why}")
         self._discard(other, f"it was begun twice and stays on {host}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.edge import Mirror
 from ringrift_ops.hosts.exchange import Exchange
 from ringrift_ops.hosts.facts import facts
 from ringrift_ops.web.exchange import build
@@ -46,10 +47,10 @@ def served(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def leader(home: Home, secret: str = SECRET) -> Iterator[str]:
+def leader(home: Home, secret: str = SECRET, attend: Callable[[Mirror], object] = lambda _: None) -> Iterator[str]:
     """Serve the exchange of ``home`` as the Edge door does."""
     outer = FastAPI()
-    outer.mount("/ringrift-edge", build(lambda: secret, lambda: home))
+    outer.mount("/ringrift-edge", build(lambda: secret, lambda: home, attend))
     with served(outer) as url:
         yield url
 

@@ -63,22 +63,22 @@ def place(home: Path, hosts: list[Sshd]) -> Home:
     return made
 
 
-def promoted(place: Home, hidden: int = 16) -> str:
+def promoted(place: Home, hidden: int = 16, config: str = CONFIG) -> str:
     """Make some net (0.3 MB, and 10 kB for each more ``hidden``) the canonical one, as an operator may; return its sha.
 
     It has to be a net: hosts read it.
     """
     sizes = {"hidden": hidden, "dense": 16}
-    content = weights_bytes(fresh_network(CONFIG, "sparse", sizes, int.from_bytes(os.urandom(4))))
+    content = weights_bytes(fresh_network(config, "sparse", sizes, int.from_bytes(os.urandom(4))))
     sha, path = Store(place).put(content, ".safetensors")
     ledger = Ledger.open()
     ledger.record_artifact(
-        sha, "weights", place.relative(path), len(content), CONFIG, None, parents=[], meta={}, token=0
+        sha, "weights", place.relative(path), len(content), config, None, parents=[], meta={}, token=0
     )
-    lease = ledger.acquire_lease(generation_lease(CONFIG), "test")
-    before = ledger.canonical(CONFIG)
+    lease = ledger.acquire_lease(generation_lease(config), "test")
+    before = ledger.canonical(config)
     ledger.compare_and_swap_canonical(
-        CONFIG, None if before is None else before.sha, sha, lease.token, generation=None, reason="a test",
+        config, None if before is None else before.sha, sha, lease.token, generation=None, reason="a test",
         actor="test", kind="forced",
     )  # fmt: skip
     ledger.release_lease(lease.name, lease.token)

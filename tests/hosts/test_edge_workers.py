@@ -27,10 +27,22 @@ from ringrift_ops.platform.processes import in_sessions, send
 from ringrift_ops.store import sha256_file
 from tests.airflow.conftest import output_of, state_of, until
 from tests.hosts import edge
+from tests.hosts.test_distribution import promoted, states
 from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
 
 pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform(1), pytest.mark.timeout(1500)]
 
+GAMES = 300
+"""Games of the generation, which has to be promoted: its gate is one that any net passes that has learnt a little."""
+EASY = (
+    SMALL.replace("gate: {random: 0.86}", "gate: {random: 0.01, heuristic: 0.0001}")
+    .replace("first_games: 20", f"first_games: {GAMES}")
+    .replace("epochs: 2", "epochs: 4")
+    .replace("games_per_look: 2", "games_per_look: 50")
+    .replace("cap: 4\n", "cap: 200\n")
+)
+OTHER = "square8_2p"
+"""Its DAG is paused, so that nobody judges the nets that a test makes by hand."""
 LONG_GAMES = 1500
 """Games of a shard that is killed in the middle."""
 RINGRIFT = str(Path(sys.executable).parent / "ringrift")
@@ -120,6 +132,19 @@ class Ground:
         beat = self.jobs.poll(job_id).heartbeat
         return bool(beat and beat.get("done"))
 
+    def ringrift(self, *words: str) -> str:
+        """Give a command on the leader and return what it printed."""
+        answer = subprocess.run(
+            [RINGRIFT, *words], env=os.environ | {"RINGRIFT_HOME": str(self.home.root)},
+            capture_output=True, text=True, check=False, timeout=400,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def net(self, config: str = CONFIG) -> str:
+        """The sha256 of the net under its canonical name on the node."""
+        return sha256_file(self.node.canonical_link(config))
+
     def over(self, run_id: str, seconds: float = 600.0) -> str:
         def ended() -> str | None:
             state = str(self.api.run(CONFIG, run_id)["state"])
@@ -152,7 +177,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("edge")
     place, node = Home(folder / "leader"), Home(folder / "node")
     edge.inventory(place)
-    place.settings_file.write_text(SMALL)
+    place.settings_file.write_text(EASY)
     with output_of(place.root).open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ringrift_ops.platform", "up"],
@@ -179,21 +204,55 @@ def test_a_whole_generation_is_made_through_an_edge_worker(ground: Ground) -> No
     run_id = ground.api.trigger(CONFIG, {"profile": "tiny"}, unique("whole"))
     assert ground.over(run_id, 900) == "success"
     (generation,) = [one for one in ground.ledger.generations(CONFIG) if one.run_id == run_id]
-    assert generation.outcome in (Outcome.PASS, Outcome.FAIL)
+    assert generation.outcome is Outcome.PASS, generation.reason
     placed = {(run.stage, run.shard): run.host for run in ground.ledger.stage_runs(generation.id)}
     for stage in (("selfplay", 0), ("selfplay", 1), ("train", 0), ("gauntlet", 0)):
         assert placed[stage] == "box"
     assert (placed["parity", 0], placed["export", 0]) == (None, None)
-    ground.whole(run_id, 20, (1,), judged=True)
-    own = f"{CONFIG}-g{generation.id}-"
+    ground.whole(run_id, GAMES, (1,), judged=True)
+    canonical = ground.ledger.canonical(CONFIG)
+    assert canonical is not None
+    assert ground.ledger.artifact(canonical.sha).generation == generation.id
+    deliveries = {one.destination: (one.verified, one.state) for one in ground.ledger.deliveries(canonical.sha)}
+    assert deliveries == dict.fromkeys(("host:box", str(ground.home.resolve("hush-hush"))), (True, "verified"))
+    assert ground.net() == canonical.sha
+    own = (f"{CONFIG}-g{generation.id}-", f"{CONFIG}-net__")
     runs = [one for one in ground.api.runs("edge_box") if one["dag_run_id"].startswith(own)]
     assert {one["state"] for one in runs} == {"success"}
-    assert len(runs) == 4
+    assert len(runs) == 5
     (task,) = ground.api.tasks("edge_box", runs[0]["dag_run_id"])
     assert (task["hostname"], task["executor"].rsplit(".", 1)[-1], task["queue"]) == ("box", "EdgeExecutor", "box")
     secret = ground.installation.edge_token.read_text().strip()
     for log in [*ground.home.logs.rglob("*.log"), *ground.node.logs.rglob("*.log"), ground.said]:
         assert secret not in log.read_text(errors="replace"), log
+
+
+def test_every_promoted_net_reaches_an_edge_host_and_one_that_was_away_gets_only_the_newest(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGRIFT_HOME", str(ground.home.root))
+    until("the worker is heard of", 120, ground.heard)
+    first = promoted(ground.home, config=OTHER)
+    ground.ringrift("distribute", "--config", OTHER, "--model", first)
+    assert ground.net(OTHER) == first
+    assert states(first)["box"] == "verified"
+    found = json.loads(ground.ringrift("model", "availability", OTHER, "--wait", "--json"))
+    assert {one["node"]: one["available"] for one in found["nodes"]}["box"]
+
+    ground.kill_worker()
+    until("the host is away", 120, lambda: Mirror(ground.home, "box").silent())
+    missed = promoted(ground.home, hidden=32, config=OTHER)
+    ground.ringrift("distribute", "--config", OTHER, "--model", missed)
+    newest = promoted(ground.home, hidden=48, config=OTHER)  # and nobody distributes it
+    assert states(missed)["box"] == "pending"
+    ground.start_worker()
+    until("it has caught up", 300, lambda: states(newest).get("box") == "verified")
+    assert ground.net(OTHER) == newest
+    assert (states(first)["box"], states(missed)["box"]) == ("stale", "pending")
+    assert not list((ground.node.root / "store").rglob(f"{missed[2:]}*"))
+    runs = [one for one in ground.api.runs("edge_box") if one["dag_run_id"].startswith(f"{OTHER}-net__")]
+    (task,) = ground.api.tasks("edge_box", runs[0]["dag_run_id"])
+    assert (task["hostname"], task["executor"].rsplit(".", 1)[-1], task["queue"]) == ("box", "EdgeExecutor", "box")
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard_adopts_it_after_its_restart(ground: Ground) -> None:

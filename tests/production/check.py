@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from rich.table import Table
 
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.games.reader import GameDatabase
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.edge import Mirror
 from ringrift_ops.hosts.folder import JobFolder
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Generation, GenerationState
 from ringrift_ops.platform.processes import memory_of
 from ringrift_ops.stages.specs import ParityResult, SelfplayResult
+from ringrift_ops.store import sha256_file
 from tests.production import compose
 from tests.production.container import Container
 from tests.production.stack import LOGS, CheckError, Stack, stack, until
@@ -28,10 +32,30 @@ from tests.production.stack import LOGS, CheckError, Stack, stack, until
 CONFIGS = ("hex8_2p", "square8_2p")
 GAMES = 600
 SETTINGS = json.dumps(
-    {"profiles": {"tiny": {"first_games": GAMES, "first_simulations": 4, "epochs": 4, "checkpoint_every_steps": 20}}}
+    {
+        "profiles": {
+            "tiny": {
+                "first_games": GAMES,
+                "first_simulations": 4,
+                "epochs": 4,
+                "checkpoint_every_steps": 20,
+                "gauntlet_simulations": 2,
+                "mirror_games": 0,
+                "cap": 150,
+            }
+        },
+        # A gate that any net passes which has learnt a little: one of them has to be promoted and reach the Edge host.
+        "configs": {CONFIGS[0]: {"gate": {"random": 0.01, "heuristic": 0.0001}}},
+    }
 )
+EDGE, EDGE_CONFIG, EDGE_GAMES = "edge", "square8_3p", 60
+"""The host of the profile edge, and what is played on it once it has joined."""
+INVENTORY = f"hosts:\n  {EDGE}:\n    role: edge\n    work: selfplay\n    max_parallel_jobs: 2\n"
 CHANGES = {
-    "COMPOSE_PROFILES": "gpu,tensorboard,backup",
+    "COMPOSE_PROFILES": "gpu,edge,tensorboard,backup",
+    "AIRFLOW_EXECUTOR": "CeleryExecutor,airflow.providers.edge3.executors.EdgeExecutor",
+    "EDGE_ENABLED": "True",
+    "EDGE_NAME": EDGE,
     "RINGRIFT_PROFILE": "tiny",
     "RINGRIFT_TRAINING_QUEUE": "gpu",
     "SCHEDULERS": "2",
@@ -42,7 +66,16 @@ CHANGES = {
 }
 """What this check's .env says other than .env.example."""
 
-AIRFLOW = ("worker-cpu", "worker-gpu", "triggerer", "dag-processor", "scheduler", "api-server")
+AIRFLOW = (
+    "edge-worker",
+    "edge-api",
+    "worker-cpu",
+    "worker-gpu",
+    "triggerer",
+    "dag-processor",
+    "scheduler",
+    "api-server",
+)
 """What is stopped before a restore or an upgrade."""
 
 RUN_SECONDS = 1_800.0
@@ -82,7 +115,7 @@ def main() -> int:
     """Run the whole check; return 0, or 4 after saying what is wrong (logs: ``.ringrift/production-check``)."""
     report = Report()
     try:
-        with stack(CHANGES, SETTINGS) as made:
+        with stack(CHANGES, SETTINGS, later=frozenset({"edge-worker"})) as made:
             _check(made, report)
     except CheckError as error:
         report.wrong.append(str(error))
@@ -106,6 +139,9 @@ def _check(made: Stack, report: Report) -> None:
         report.step(f"{config} is over", lambda config=config, run=run: _finish(made, config, run))
     for config in CONFIGS:
         report.step(f"{config}: nothing doubled", lambda config=config: _nothing_doubled(made, config))
+    report.step("an Edge host joins and does its part", lambda: _edge(made))
+    report.step("no secret is shown on it either", lambda: _no_secret_is_shown(made))
+    report.step("and it runs what the file says", lambda: _as_the_file_says(made))
     report.step("ringrift status in a worker", lambda: _status(made))
     report.step("memory", lambda: ", ".join(f"{name} {size}" for name, size in _memory(made).items()))
     report.step("backup, loss of both databases and a net, restore", lambda: _restored(made, runs))
@@ -284,6 +320,51 @@ def _nothing_doubled(made: Stack, config: str) -> str:
     attempts = {name: jobs.poll(name).attempt for name in jobs.all() if name.startswith(f"{config}-g")}
     again = {name.partition("-")[2]: number for name, number in attempts.items() if number > 1}
     return f"{GAMES} different games, 1 net, {len(stages)} stage runs; more than one attempt: {again or 'none'}"
+
+
+# --- the Edge host ---------------------------------------------------------------------------------------
+
+
+def _edge(made: Stack) -> str:
+    """Add the host of the profile edge to the inventory and start its worker; it gets games to play and the net."""
+    _, uid = compose.image_user()
+    made.home.inventory.write_text(INVENTORY)
+    shutil.chown(made.home.inventory, uid, uid)
+    (worker,) = made.of("edge-worker")
+    worker.start()
+    mirror, api, node = Mirror(made.home, EDGE), made.api, made.engine.volume("edge")
+
+    def tended(look: Callable[[], Any]) -> Any:
+        made.tend()
+        return look()
+
+    until(f"the worker is heard of; {made.words(worker)}", 300, lambda: tended(lambda: not mirror.silent()))
+    until(f"Airflow knows edge_{EDGE}", 300, lambda: tended(lambda: api.has_dag(f"edge_{EDGE}")))
+    api.unpause(EDGE_CONFIG)
+    asked = {"profile": "tiny", "stages": ["selfplay", "parity"], "games": EDGE_GAMES}
+    run = api.trigger(EDGE_CONFIG, asked, "edge")
+    told = _finish(made, EDGE_CONFIG, run)
+    (generation,) = made.ledger.generations(EDGE_CONFIG)
+    shards = made.ledger.stage_runs(generation.id, "selfplay")
+    _exactly({shard.host for shard in shards}, {EDGE}, "hosts that played")
+    results = [SelfplayResult.model_validate(shard.result) for shard in shards]
+    _exactly(sum(one.games for one in results), EDGE_GAMES, "games from the Edge host")
+    _exactly([(node / one.path).is_file() for one in results], [True] * len(results), "batches on the Edge host")
+    carried = [one for one in api.runs(f"edge_{EDGE}") if one["dag_run_id"].startswith(EDGE_CONFIG)]
+    tasks = [task for one in carried for task in api.tasks(f"edge_{EDGE}", one["dag_run_id"])]
+    _exactly({(task["state"], task["queue"], task["hostname"]) for task in tasks}, {("success", EDGE, EDGE)}, "tasks")
+    canonical = made.ledger.canonical(CONFIGS[0])
+    if canonical is None:
+        raise CheckError(f"{CONFIGS[0]}: no net was promoted, so none could be distributed")
+
+    def delivered() -> bool:
+        rows = made.ledger.deliveries(canonical.sha)
+        return any((row.destination, row.state) == (f"host:{EDGE}", "verified") for row in rows)
+
+    until(f"the net of {CONFIGS[0]} is on the Edge host", 300, lambda: tended(delivered))
+    _exactly(sha256_file(made.home.canonical_link(CONFIGS[0])), canonical.sha, "the net here")
+    _exactly(sha256_file(Home(node).canonical_link(CONFIGS[0])), canonical.sha, "the net there")
+    return f"{told}; {len(tasks)} tasks by EdgeExecutor; net {canonical.sha[:12]} of {CONFIGS[0]} is there"
 
 
 # --- backup and restore --------------------------------------------------------------------------------

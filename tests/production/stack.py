@@ -47,8 +47,9 @@ def until(what: str, limit: float, ask: Callable[[], Any]) -> Any:
 class Stack:
     """The containers of one production."""
 
-    def __init__(self, engine: Engine, services: dict[str, Service]) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, services: dict[str, Service], later: frozenset[str] = frozenset()) -> None:
+        """``later``: services that are not started with the others."""
+        self.engine, self.later = engine, later
         self.services = services
         self.containers = {
             host_name(service, number): Container(engine, service, number)
@@ -64,7 +65,9 @@ class Stack:
 
     @property
     def long_lived(self) -> list[Container]:
-        return [one for one in self.containers.values() if one.service.restarts]
+        """Of those that were not left for later, or have been started since."""
+        found = [one for one in self.containers.values() if one.service.restarts]
+        return [one for one in found if one.starts or one.service.name not in self.later]
 
     # --- up and down -------------------------------------------------------------------------------
 
@@ -85,6 +88,8 @@ class Stack:
             for name, condition in service.needs.items():
                 if condition == "service_healthy":
                     self.wait_healthy(self.of(name))
+            if service.name in self.later:
+                continue
             if service.restarts:
                 for container in self.of(service.name):
                     container.start()
@@ -155,7 +160,12 @@ class Stack:
 
 
 @contextmanager
-def stack(changes: dict[str, str], settings: str, dags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stack]:
+def stack(
+    changes: dict[str, str],
+    settings: str,
+    dags: Mapping[str, str] = MappingProxyType({}),
+    later: frozenset[str] = frozenset(),
+) -> Iterator[Stack]:
     """A production with the values of .env.example and ``changes``; ``settings``: its config/settings.yaml.
 
     ``dags``: DAG files, by name, beside those of the project. Its files are in memory and gone afterwards,
@@ -175,7 +185,7 @@ def stack(changes: dict[str, str], settings: str, dags: Mapping[str, str] = Mapp
     _, uid = compose.image_user()
     for path in [home.root, *home.root.rglob("*")]:
         shutil.chown(path, uid, uid)
-    made = Stack(engine, services)
+    made = Stack(engine, services, later)
     if dags:
         made.add_dags(dags)
     try:
