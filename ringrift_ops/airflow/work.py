@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -55,6 +55,9 @@ from ringrift_ops.stages.specs import (
     TrainSpec,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from ringrift_ops.operations.control import Controls
 
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
@@ -207,10 +210,11 @@ class Work:
             state = self.look(stage, shard).state
         if state not in (JobState.RUNNING, JobState.DONE):
             self._admit(stage, token, shard)
-        slots = self.hosting.slots(stage, spec)
-        leave = before.host if before is not None and before.host and self.hosting.is_lost(before.host) else None
-        if before is not None and (better := self._roomier(before, slots)):
-            slots, leave = better, before.host
+        slots, leave = self.hosting.slots(stage, spec), None
+        if before is not None and before.host is not None:
+            from ringrift_ops.operations.remedies import next_hosts
+
+            slots, leave = next_hosts(self._controls, before, slots)
         while True:
             try:
                 run = self._start(stage, shard, spec, slots, leave)
@@ -225,7 +229,7 @@ class Work:
                 submitted = self.hosting.patiently(step, partial(self.renew, token)) if known else step()
             except UnreachableHostError as error:
                 slots = [slot for slot in slots if slot.host != error.host]
-                if not slots or (known and not self.hosting.lost(error)):
+                if not slots or (known and not (self.hosting.lost(error) and self._may_leave(before, slots))):
                     raise
                 leave = error.host
             else:
@@ -241,14 +245,16 @@ class Work:
         self._show()
         return job_id
 
-    def _roomier(self, before: StageRun, slots: Sequence[Slot]) -> list[Slot]:
-        """The hosts that a training which ran out of memory moves to (R39)."""
-        if before.state != "failed" or before.stage != Stage.TRAIN.value or before.host is None:
-            return []
-        from ringrift_ops.operations.control import Controls
-        from ringrift_ops.operations.remedies import more_memory
+    def _may_leave(self, before: StageRun | None, others: list[Slot]) -> bool:
+        from ringrift_ops.operations.remedies import may_leave
 
-        return more_memory(Controls(self.home, self.settings, self.ledger, None), before, list(slots))
+        return before is not None and may_leave(self._controls, before, others)
+
+    @property
+    def _controls(self) -> Controls:
+        from ringrift_ops.operations.control import Controls
+
+        return Controls(self.home, self.settings, self.ledger, None)
 
     def _start(self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None) -> StageRun:
         """Note the start, its host with it; a training that begins takes the batch size that the host allows."""

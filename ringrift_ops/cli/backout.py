@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.verified import show_verified
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ def _back_out(kind: BackOutKind, sha: str, reason: str, *, dry_run: bool, as_jso
     from ringrift_ops.cli.output import print_json, print_table
     from ringrift_ops.cli.promote import desk
     from ringrift_ops.operations.backout import back_out
-    from ringrift_ops.operations.by import By
 
-    found = back_out(desk(), By.here(reason, "cli"), kind, sha, dry_run=dry_run)
+    found = back_out(desk(), asker(reason), kind, sha, dry_run=dry_run)
     if as_json:
         print_json(found)
         if found.done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,10 +11,20 @@ from ringrift_ops.cli import options as o
 from ringrift_ops.cli.output import print_json, print_table
 from ringrift_ops.cli.verified import show_verified
 
+if TYPE_CHECKING:
+    from ringrift_ops.operations.by import By
+
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
 ConfigArgument = Annotated[
     str | None, typer.Argument(metavar="[CONFIG]", help="Config key, e.g. hex8_2p; all unless given.")
 ]
+
+
+def asker(reason: str = "") -> By:
+    """Return who asks at this terminal, and why."""
+    from ringrift_ops.operations.by import By
+
+    return By.here(reason, "cli")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,9 +68,8 @@ def reset_breakers(
     """Close breakers and forget their failures."""
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.operations.breakers import reset
-    from ringrift_ops.operations.by import By
 
-    by = By.here(reason, "cli")
+    by = asker(reason)
     by.needs_reason("resetting breakers")
     changed = reset(Ledger.open(), by, action, config)
     if as_json:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 from ringrift_ops.errors import ExitCode
 
 if TYPE_CHECKING:
     from ringrift_ops.ledger import Incident
-    from ringrift_ops.operations.by import By
 
 Number = Annotated[int, typer.Argument(metavar="ID", help="The incident's number; `ringrift incident list`.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Write the page to this file instead.")]
@@ -35,12 +34,6 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="incident")
 
 
-def _by(reason: str) -> By:
-    from ringrift_ops.operations.by import By
-
-    return By.here(reason, "cli")
-
-
 def alerts(
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Also open, escalate and end incidents, and tell; as the DAG does.")
@@ -53,7 +46,7 @@ def alerts(
     from ringrift_ops.platform.facts import airflow_facts, watch
 
     found, airflow = watch(), airflow_facts(Home.find())
-    fires = look(found, airflow, _by("").actor).firing if evaluate else firing_now(found, airflow)
+    fires = look(found, airflow, asker().actor).firing if evaluate else firing_now(found, airflow)
     last = evaluated_at(found.ledger)
     if as_json:
         print_json({"firing": fires, "evaluated_at": last})
@@ -114,7 +107,7 @@ def ack(incident: Number, reason: Reason = "", as_json: o.AsJson = False) -> Non
     from ringrift_ops.operations.incidents import acknowledge
     from ringrift_ops.platform.facts import watch
 
-    _show(acknowledge(watch(), _by(reason), incident), as_json=as_json)
+    _show(acknowledge(watch(), asker(reason), incident), as_json=as_json)
 
 
 def note(
@@ -126,7 +119,7 @@ def note(
     from ringrift_ops.operations.incidents import note as write_down
     from ringrift_ops.platform.facts import watch
 
-    written = write_down(watch(), _by(""), incident, text)
+    written = write_down(watch(), asker(), incident, text)
     if as_json:
         print_json(written)
     else:
@@ -144,7 +137,7 @@ def close(
     from ringrift_ops.operations.incidents import wants_a_row
     from ringrift_ops.platform.facts import watch
 
-    closed = close_it(watch(), _by(reason), incident, cause)
+    closed = close_it(watch(), asker(reason), incident, cause)
     _show(closed, as_json=as_json)
     if not as_json and (wanted := wants_a_row(closed)) is not None:
         print(wanted)

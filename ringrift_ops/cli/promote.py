@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.verified import show_verified
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.stages.specs import Stage, Verdict
@@ -57,7 +57,6 @@ def promote(
         raise o.OptionConflictError("--result, --heartbeat and --verbose go with --spec; use --json for the answer")
     from ringrift_ops.cli.nets import net_named
     from ringrift_ops.cli.progress import shown
-    from ringrift_ops.operations.by import By
     from ringrift_ops.operations.promotions import Asked, Net, promote_net
     from ringrift_ops.store import sha256_file
 
@@ -80,7 +79,7 @@ def promote(
         seed=o.seed_of(seed),
     )
     with shown() as progress:
-        answer = promote_net(desk(), By.here(reason, "cli"), key, Net(net.sha, net.path), asked, progress)
+        answer = promote_net(desk(), asker(reason), key, Net(net.sha, net.path), asked, progress)
     _show(answer, as_json=as_json)
     if answer.promoted and not dry_run:
         show_verified("promote", key, to_stderr=as_json)
@@ -131,10 +130,9 @@ def rollback(
 ) -> None:
     """Take the canonical net of a config back: pointer and links at once, then every destination."""
     from ringrift_ops.cli.output import print_fields, print_json
-    from ringrift_ops.operations.by import By
     from ringrift_ops.operations.promotions import roll_back
 
-    found = roll_back(desk(), By.here(reason, "cli"), config, to)
+    found = roll_back(desk(), asker(reason), config, to)
     if as_json:
         print_json(found)
     else:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 from ringrift_ops.cli.verified import show_verified
 
 if TYPE_CHECKING:
-    from ringrift_ops.operations.by import By
     from ringrift_ops.operations.control import Started
 
 Config = Annotated[str, typer.Argument(help="Config key, e.g. hex8_2p.")]
@@ -32,18 +31,12 @@ def add_to(app: typer.Typer) -> None:
     app.command("clear-training-state")(clear_training_state)
 
 
-def _by(reason: str) -> By:
-    from ringrift_ops.operations.by import By
-
-    return By.here(reason, "cli")
-
-
 def start(config: Config, profile: o.Profile = None, reason: Reason = "", as_json: o.AsJson = False) -> None:
     """Start a generation of a config on the running platform; the same call while it is under way starts no other."""
     from ringrift_ops.operations.control import start as start_run
     from ringrift_ops.platform.facts import controls
 
-    _show(start_run(controls(), _by(reason), config, profile), as_json=as_json)
+    _show(start_run(controls(), asker(reason), config, profile), as_json=as_json)
 
 
 def trigger(
@@ -62,7 +55,7 @@ def trigger(
     from ringrift_ops.platform.facts import controls
 
     started = trigger_stage(
-        controls(), _by(reason), config, stage, force=force, following=following, profile=profile
+        controls(), asker(reason), config, stage, force=force, following=following, profile=profile
     )  # fmt: skip
     _show(started, as_json=as_json)
 
@@ -88,7 +81,7 @@ def reset(
 
     if (config is None) == (not everything):
         raise o.OptionConflictError("reset what? Give one config, or --all")
-    by = _by(reason)
+    by = asker(reason)
     by.needs_reason(f"resetting {config or 'all configs'}")
     if everything and not yes:
         if not sys.stdin.isatty():
@@ -126,7 +119,7 @@ def recover(
     from ringrift_ops.platform.facts import controls
 
     if full:
-        steps = full_recovery(controls(), _by(reason), config, dry_run=dry_run)
+        steps = full_recovery(controls(), asker(reason), config, dry_run=dry_run)
         if as_json:
             print_json(steps)
         else:
@@ -135,7 +128,7 @@ def recover(
         if not dry_run:
             show_verified("full recovery", config, to_stderr=as_json)
         return
-    found = recover_run(controls(), _by(reason), config, dry_run=dry_run)
+    found = recover_run(controls(), asker(reason), config, dry_run=dry_run)
     if as_json:
         print_json(found)
     else:
@@ -160,7 +153,7 @@ def lock(
     if release:
         if config is None:
             raise o.OptionConflictError("--release needs the config whose lock it is; `ringrift lock` lists them")
-        freed = locks.release(found.home, found.ledger, _by(reason), config)
+        freed = locks.release(found.home, found.ledger, asker(reason), config)
         if as_json:
             print_json(freed)
         else:
@@ -182,7 +175,7 @@ def clear_training_state(config: Config, reason: Reason = "", as_json: o.AsJson 
     from ringrift_ops.operations.training_state import clear_training_state as clear
     from ringrift_ops.platform.facts import controls
 
-    cleared = clear(controls(), _by(reason), config)
+    cleared = clear(controls(), asker(reason), config)
     if as_json:
         print_json(cleared)
     else:
@@ -205,7 +198,7 @@ def evaluate(
 
     found = controls()
     net = net_of(found.home, found.ledger, model)
-    _show(queue_evaluation(found, _by(reason), config, net, priority), as_json=as_json)
+    _show(queue_evaluation(found, asker(reason), config, net, priority), as_json=as_json)
 
 
 def evaluation(config: Config, as_json: o.AsJson = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.control import Reason
+from ringrift_ops.cli.control import Reason, asker
 
 if TYPE_CHECKING:
     from ringrift_ops.operations.retention import RetentionPlan
@@ -33,14 +33,13 @@ def plan(as_json: o.AsJson = False) -> None:
 
 def apply(reason: Reason = "", as_json: o.AsJson = False) -> None:
     """Remove what the plan of this moment names."""
-    from ringrift_ops.operations.by import By
     from ringrift_ops.operations.retention import apply as remove
     from ringrift_ops.platform.database import AirflowTables
     from ringrift_ops.platform.facts import controls
 
     found = controls()
     tables = AirflowTables.of(found.home)
-    _show(remove(found.home, found.ledger, By.here(reason, "cli"), tables=tables), as_json=as_json, done=True)
+    _show(remove(found.home, found.ledger, asker(reason), tables=tables), as_json=as_json, done=True)
 
 
 def _show(found: RetentionPlan, *, as_json: bool, done: bool) -> None:

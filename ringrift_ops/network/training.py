@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ringrift_ops.errors import GateError
 from ringrift_ops.network import dataset as splits
 from ringrift_ops.network import snapshot
 from ringrift_ops.network.augment import Images
@@ -38,6 +37,7 @@ from ringrift_ops.network.checkpoints import (
     set_aside,
 )
 from ringrift_ops.network.dataset import Dataset
+from ringrift_ops.network.epochs import end_epoch
 from ringrift_ops.network.plan import (
     STEP,
     VALIDATION,
@@ -74,10 +74,6 @@ Array = npt.NDArray[Any]
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS: Final = 1.0
-
-
-class WorseThanParentError(GateError):
-    """After its first epoch the net is worse than its parent was: it did not start from it (F2)."""
 
 
 class NoGoodCheckpointError(DamagedCheckpointError):
@@ -423,40 +419,13 @@ class _Training:
         state, plan = self.state, self.plan
         ends = state.step % self.per_epoch == 0
         if ends:
-            self._end_epoch()
+            self._report("validate", force=True)
+            loss = self._validate("new").loss
+            end_epoch(state, plan, self.checks, state.step // self.per_epoch, len(self.samples), loss)
         self._report("train", force=ends)
         due = state.step % plan.checkpoint_every_steps == 0 or state.step == self.steps or state.stopped != ""
         if self.good and (due or (ends and plan.checkpoint_every_epoch)):  # so every checkpoint is a good one
             self._save()
-
-    def _end_epoch(self) -> None:
-        state, (value, policy, policies) = self.state, self.state.epoch_sums
-        self._report("validate", force=True)
-        loss = self._validate("new").loss
-        state.train_loss = value / len(self.samples) + policy / max(1.0, policies)
-        state.validation_loss = loss
-        if state.first_epoch_loss is None:
-            state.first_epoch_loss = loss
-            self._check_first_epoch(loss)
-        if state.best_loss is None or loss < state.best_loss - self.checks.improvement:
-            state.best_loss, state.stale_epochs = loss, 0
-        else:
-            state.stale_epochs += 1
-        epoch = state.step // self.per_epoch
-        if 0 < self.plan.stop_after_epochs <= state.stale_epochs and epoch < self.plan.epochs:
-            state.stopped = (
-                f"early stopping after epoch {epoch} of {self.plan.epochs}: for {state.stale_epochs} epochs the "
-                f"validation loss has not been {self.checks.improvement:g} below {state.best_loss:.4f}"
-            )
-
-    def _check_first_epoch(self, loss: float) -> None:
-        ratio, before = self.checks.parent_loss_ratio, self.state.parent_loss
-        if before is not None and loss > before * ratio:
-            raise WorseThanParentError(
-                f"after the first epoch the validation loss is {loss:.4f}, the parent's was "
-                f"{before:.4f}: more than x {ratio}; the training did not start from its parent, or the "
-                "learning rate is too high"
-            )
 
     def finish(self, train_spec: str) -> Trained:
         """Run and check."""

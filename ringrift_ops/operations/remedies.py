@@ -1,7 +1,8 @@
 """What is mended around trainings without asking: stale leases, stalled jobs, wrong links, nets that did not arrive,
-trainings that need more memory. Each within its bound, on record, verified; none touches parity, gates or pointers.
+trainings that need more memory, jobs whose host is lost.
 
-Called on schedule and by ``ringrift remedies``. What a profile only observes is shown, and nothing is changed.
+Each within its bound, on record, verified; none touches parity, gates or pointers. Called on schedule, by
+``ringrift remedies``, and where a stage is placed. What a profile only observes is shown, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ringrift_ops.stages.specs import Stage, Verified
 
 ACTOR = "remedy"
 LEASE, STALLED, LINKS, UNDISTRIBUTED, MEMORY = "lease", "stalled_job", "links", "undistributed", "memory"
+LOST = "lost_host"
 
 MEMORY_CAUSES = frozenset({"memory", "gpu_memory", "killed_for_memory"})
 
@@ -241,7 +243,7 @@ def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
     yield Trouble(UNDISTRIBUTED, config, f"{config} {net.sha[:12]}", reason, send, arrived)
 
 
-# --- more memory ---------------------------------------------------------------------------------
+# --- another host --------------------------------------------------------------------------------
 
 
 def roomier(inventory: Inventory, slots: list[Slot], host: str, *, gpu: bool) -> list[Slot]:
@@ -284,6 +286,44 @@ def more_memory(controls: Controls, run: StageRun, slots: list[Slot], now: datet
     )  # fmt: skip
     report = _mended(controls, trouble, act=True, now=now or datetime.now(UTC))
     return better if report.state == "mended" else []
+
+
+def next_hosts(controls: Controls, run: StageRun, slots: list[Slot]) -> tuple[list[Slot], str | None]:
+    """Return the hosts that the next attempt of a stage may go to, and the one it leaves, None when it may stay.
+
+    It leaves a host that is lost, and one without memory enough for its training.
+    """
+    leave = None
+    if run.host is not None and controls.hosting.is_lost(run.host):
+        own = [slot for slot in slots if slot.host == run.host]
+        others = [slot for slot in slots if slot.host != run.host]
+        if own and others and not may_leave(controls, run, others):
+            slots = own
+        else:
+            leave = run.host
+    if better := more_memory(controls, run, slots):
+        slots, leave = better, run.host
+    return slots, leave
+
+
+def may_leave(controls: Controls, run: StageRun, others: list[Slot], now: datetime | None = None) -> bool:
+    """Return whether a stage whose host is lost goes to one of ``others``; noted, within its bound.
+
+    Where it may not, it waits for its own host.
+    """
+    config = config_of(controls, run)
+    if not others or controls.settings.profile(config).remedy_mode != "act":
+        return False
+    names = ", ".join(slot.host for slot in others)
+
+    def moved(_by: By) -> str:
+        return f"begins again, or goes on from its checkpoint, on one of {names}"
+
+    def there() -> list[Verified]:
+        return [Verified(name="another host is there", ok=True, evidence=names)]
+
+    trouble = Trouble(LOST, config, str(run.job_id), f"its host {run.host} is lost", moved, there)
+    return _mended(controls, trouble, act=True, now=now or datetime.now(UTC)).state == "mended"
 
 
 def config_of(controls: Controls, run: StageRun) -> str:

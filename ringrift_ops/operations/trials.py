@@ -20,7 +20,7 @@ from ringrift_ops.operations.preflight import preflight, require
 from ringrift_ops.settings import CHECKS, TRIALS, ProfileRow
 from ringrift_ops.stages.heartbeat import Report
 from ringrift_ops.stages.specs import TrainSpec
-from ringrift_ops.stages.train import _dataset, _parent, _plan, beat_of
+from ringrift_ops.stages.train import beat_of, dataset_of, parent_of, plan_of
 
 _OUT = 2
 """A split that no training reads."""
@@ -64,9 +64,9 @@ def smoke(home: Home, spec: TrainSpec, profile: ProfileRow, report: Report) -> S
     a training raises, and the failed check of the preflight.
     """
     require(preflight(home, spec, profile))
-    dataset, parent = _dataset(home, spec), _parent(home, spec)
+    dataset, parent = dataset_of(home, spec), parent_of(home, spec)
     part = _share(dataset, TRIALS.smoke_share, spec.seed)
-    found = _trained(replace(_plan(spec), epochs=1), part, parent, spec, report)
+    found = _trained(replace(plan_of(spec), epochs=1), part, parent, spec, report)
     games = len(np.unique(np.asarray(part.game)[part.samples_of(TRAINING)]))
     return Smoke(
         found.samples, games, found.steps, found.train_loss, found.validation_loss, found.served_difference,
@@ -80,13 +80,13 @@ def overfit_one_batch(home: Home, spec: TrainSpec, profile: ProfileRow, report: 
     From a random start: what a net has learnt before hides what it cannot learn.
     """
     require(preflight(home, spec, profile))
-    dataset = _dataset(home, spec)
+    dataset = dataset_of(home, spec)
     batch = np.random.default_rng(spec.seed).permutation(dataset.samples_of(TRAINING))[: spec.batch_size]
     split = np.full(len(dataset), _OUT, dtype=np.uint8)
     split[dataset.samples_of(VALIDATION)[:_VALIDATED]] = VALIDATION
     split[batch] = TRAINING
     part = replace(dataset, split=split)
-    plan = replace(_plan(spec), learning_rate=TRIALS.overfit_rate, weight_decay=0.0)
+    plan = replace(plan_of(spec), learning_rate=TRIALS.overfit_rate, weight_decay=0.0)
     fresh = spec.model_copy(update={"parent": None})
     before = _trained(replace(plan, epochs=1), part, None, fresh, report)
     after = _trained(replace(plan, epochs=TRIALS.overfit_steps), part, None, fresh, report)
@@ -106,7 +106,7 @@ def describe(home: Home, spec: TrainSpec, profile: ProfileRow) -> dict[str, Any]
 
     Raises what opening the dataset and the parent raises.
     """
-    dataset, parent = _dataset(home, spec), _parent(home, spec)
+    dataset, parent = dataset_of(home, spec), parent_of(home, spec)
     samples = len(dataset.samples_of(TRAINING))
     per_epoch = math.ceil(samples / spec.batch_size)
     net = parent or fresh_network(spec.config, spec.family, spec.sizes, spec.seed)

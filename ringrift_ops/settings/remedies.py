@@ -39,6 +39,7 @@ class RemedyRules(Row):
     links: int = Field(default=5, ge=1, description="repairs of a config's links")
     undistributed: int = Field(default=5, ge=1, description="deliveries of a net again, per config")
     memory: int = Field(default=2, ge=1, description="moves of a training to a host with more memory, per job")
+    lost_host: int = Field(default=5, ge=1, description="moves of a stage from a host that is lost, per job")
     step_factor: float = Field(default=3.0, gt=1.0, description="observed steps of silence that make a job stalled")
     least_silence_seconds: float = Field(default=30.0, description="of a job that is quick otherwise")
 

@@ -30,8 +30,11 @@ SPEC_NAME = "spec.json"
 """What is trained, beside its checkpoint."""
 
 
-def _dataset(home: Home, spec: TrainSpec) -> Dataset:
-    """The dataset that was asked for, by its bytes: a flipped bit may leave samples that look right."""
+def dataset_of(home: Home, spec: TrainSpec) -> Dataset:
+    """Return the dataset that was asked for, by its bytes: a flipped bit may leave samples that look right.
+
+    Raises ``DamagedDatasetError`` when they are others, and what opening it raises.
+    """
     path = home.resolve(spec.dataset_path)
     dataset = open_dataset(path, spec.config)
     found = sha256_file(path)
@@ -43,7 +46,8 @@ def _dataset(home: Home, spec: TrainSpec) -> Dataset:
     return dataset
 
 
-def _parent(home: Home, spec: TrainSpec) -> Network | None:
+def parent_of(home: Home, spec: TrainSpec) -> Network | None:
+    """Return the net that a training starts from, None for a random start; raises the errors of strict loading."""
     if spec.parent is None:
         return None
     return load_network(Store(home).get(spec.parent, WEIGHTS_SUFFIX, verify=True), spec.config)
@@ -110,7 +114,8 @@ def run(spec: TrainSpec, report: Report) -> TrainResult:
         return result.model_copy(update={"remedies": [remedy, *result.remedies]})
 
 
-def _plan(spec: TrainSpec) -> Plan:
+def plan_of(spec: TrainSpec) -> Plan:
+    """Return what the trainer is told of a spec."""
     return Plan(
         config=spec.config,
         family=spec.family,
@@ -164,7 +169,7 @@ def beat_of(progress: Progress) -> Heartbeat:
 def _run(spec: TrainSpec, report: Report) -> TrainResult:
     started = time.monotonic()
     home = Home.find()
-    dataset, parent = _dataset(home, spec), _parent(home, spec)
+    dataset, parent = dataset_of(home, spec), parent_of(home, spec)
     folder = checkpoint_folder(home, spec)
     atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
     clock = _EpochClock(spec)
@@ -177,7 +182,7 @@ def _run(spec: TrainSpec, report: Report) -> TrainResult:
     try:
         with Curves(curves_folder(home, spec)) as curves:
             trained = train(
-                _plan(spec),
+                plan_of(spec),
                 dataset,
                 parent,
                 dataset_sha=spec.dataset,

@@ -19,7 +19,7 @@ from ringrift_ops.web.door import Routes
 from ringrift_ops.web.guard import ANY_USER, RefusedError
 from ringrift_ops.web.inside import PermissionMissingError
 from ringrift_ops.web.limits import BodyLimit
-from ringrift_ops.web.routes import control, models, registry, status
+from ringrift_ops.web.routes import control, models, recovery, registry, status
 
 PREFIX = "/ringrift"
 
@@ -87,7 +87,7 @@ def make_app() -> FastAPI:
         default_response_class=Json,
         redirect_slashes=False,
     )
-    for part in (status.routes, control.routes, models.routes, registry.routes, _description(app)):
+    for part in (status.routes, control.routes, models.routes, recovery.routes, registry.routes, _description(app)):
         app.include_router(part)
     app.add_middleware(BodyLimit)
     app.add_middleware(Headers)

@@ -20,14 +20,14 @@ from ringrift_ops.hosts.folder import JobFolder, read_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
-from ringrift_ops.ledger import BetterHostError, NoFreeHostError, StageRun, StaleTokenError, generation_lease
+from ringrift_ops.ledger import BetterHostError, EventType, NoFreeHostError, StageRun, StaleTokenError, generation_lease
 from ringrift_ops.operations import locks
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls, end_jobs
 from ringrift_ops.operations.locks import LockInUseError
 from ringrift_ops.operations.status import cell_of, status
 from ringrift_ops.platform.processes import send
-from ringrift_ops.settings import HOSTS, MOVING, Host
+from ringrift_ops.settings import HOSTS, MOVING, REMEDIES, Host
 from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages import moving
 from ringrift_ops.stages.specs import Stage, TrainSpec
@@ -246,6 +246,26 @@ def test_a_host_lost_for_good_is_left_and_only_its_own_shard_moves(work: Work, p
         work.complete(Stage.SELFPLAY, token)
     assert done(work, Stage.SELFPLAY, token)["games"] == 10
     assert work.host(Stage.SELFPLAY) == "trainer"
+    [applied] = work.ledger.events(types=[EventType.REMEDY_APPLIED])
+    assert (applied.payload["kind"], applied.payload["reason"]) == ("lost_host", "its host player is lost")
+    assert [event.payload["ok"] for event in work.ledger.events(types=[EventType.REMEDY_VERIFIED])] == [True]
+
+
+def test_at_the_bound_a_shard_waits_for_its_own_host(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    token = granted(work)
+    work.submit(Stage.SELFPLAY, token, 0)
+    target = {"kind": "lost_host", "target": work.job_id(Stage.SELFPLAY), "reason": "r", "action": "a", "step": None}
+    for number in range(REMEDIES.lost_host):
+        payload = target | {"tries": number + 1, "bound": REMEDIES.lost_host}
+        work.ledger.record_event(EventType.REMEDY_APPLIED, CONFIG, None, payload)
+    pair[0].stop()
+    until(lambda: work.look(Stage.SELFPLAY).state is JobState.DEAD, "the host counts as lost")
+    with pytest.raises(HostRefusedError):
+        work.submit(Stage.SELFPLAY, token, 0)
+    assert work.host(Stage.SELFPLAY) == "player"
+    pair[0].start()
+    assert done(work, Stage.SELFPLAY, token)["games"] == 10
+    assert work.host(Stage.SELFPLAY) == "player"
 
 
 @pytest.mark.hosts_campaign

@@ -16,10 +16,11 @@ from ringrift_ops.errors import GateError
 from ringrift_ops.network import sparse_training, training
 from ringrift_ops.network.checkpoints import NAME, DamagedCheckpointError, ForeignCheckpointError, chain
 from ringrift_ops.network.dataset import TRAINING, Dataset, EmptyDatasetError, open_dataset
+from ringrift_ops.network.epochs import WorseThanParentError
 from ringrift_ops.network.plan import ParentMismatchError, Plan, Progress, Trained, learning_rate_at
 from ringrift_ops.network.probe import probe
 from ringrift_ops.network.trainees import SparseTrainee, batch_of, trainee
-from ringrift_ops.network.training import WorseThanParentError, train
+from ringrift_ops.network.training import train
 from ringrift_ops.network.validation import ServedDifferentlyError, evaluate_split, served_difference
 from ringrift_ops.network.watcher import DivergedError, GradientWatcher
 from ringrift_ops.network.weights import Network, fresh_network, load_network, save_network

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from ringrift_ops.hosts.jobs import Job, JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import EventType, Slot, StaleTokenError, generation_lease
 from ringrift_ops.operations.control import Controls
-from ringrift_ops.operations.remedies import ACTOR, Report, mend, more_memory, troubles
+from ringrift_ops.operations.remedies import ACTOR, Report, mend, more_memory, next_hosts, troubles
+from ringrift_ops.operations.traces import beat_seconds
 from ringrift_ops.platform.facts import controls
-from ringrift_ops.settings import REMEDIES, Settings
+from ringrift_ops.settings import HOSTS, REMEDIES, Settings
 
 LEASE = generation_lease("hex8_2p")
 INVENTORY = """
@@ -171,6 +173,38 @@ def test_R39_a_training_that_ran_out_of_memory_moves_to_a_host_with_more_of_it(b
     assert more_memory(here(), other, SLOTS) == [], "memory would not help"
     assert more_memory(here(), replace(run, host="large"), SLOTS) == [], "there is no larger one"
     assert more_memory(here(remedy_mode="observe"), run, SLOTS) == []
+
+
+def test_R80_a_stage_leaves_a_lost_host_within_its_bound_and_waits_for_its_own_after_it(
+    bench: Any, house: Home
+) -> None:
+    house.inventory.parent.mkdir(exist_ok=True)
+    house.inventory.write_text(INVENTORY)
+    generation, lease = bench.running("run")
+    job = {"job_id": f"hex8_2p-g{generation.id}-selfplay-s0", "slots": SLOTS[:1]}
+    run = bench.ledger.start_stage(generation.id, "selfplay", 0, {}, lease.token, **job)
+    assert next_hosts(here(), run, SLOTS) == (SLOTS, None), "its host is up"
+    away = datetime.now(UTC) - timedelta(seconds=HOSTS.lost_seconds + 60)
+    bench.ledger.host_missed("small", "nobody listens", away)
+    assert next_hosts(here(remedy_mode="observe"), run, SLOTS) == (SLOTS[:1], None)
+    assert next_hosts(here(), run, SLOTS[:1]) == (SLOTS[:1], "small"), "there is no other"
+    assert bench.ledger.audit() == []
+    for _ in range(REMEDIES.lost_host):
+        assert next_hosts(here(), run, SLOTS) == (SLOTS, "small")
+    assert next_hosts(here(), run, SLOTS) == (SLOTS[:1], None), "at its bound"
+    kinds = (EventType.REMEDY_APPLIED, EventType.REMEDY_VERIFIED, EventType.REMEDY_GAVE_UP)
+    told = [len(bench.ledger.events(types=[kind])) for kind in kinds]
+    assert told == [REMEDIES.lost_host, REMEDIES.lost_host, 1]
+
+
+def test_R80_a_phase_is_held_to_its_own_pace(tmp_path: Path) -> None:
+    path = tmp_path / "heartbeat.jsonl"
+    beats = [(0, "epoch 1"), (1, "epoch 1"), (2, "epoch 1"), (3, "validation"), (103, "validation")]
+    start = datetime(2026, 11, 25, tzinfo=UTC)
+    lines = [{"t": (start + timedelta(seconds=at)).isoformat(), "phase": phase} for at, phase in beats]
+    for count, pace in ((2, 1.0), (3, 1.0), (4, None), (5, 100.0)):
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines[:count]))
+        assert beat_seconds(path) == pace
 
 
 def test_the_modes_of_remedies_are_settings_of_a_profile(house: Home) -> None:

@@ -1,0 +1,112 @@
+"""Over HTTP: nets are taken back, bad games go out of use, old files are removed, a live host says how it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ringrift_ops.platform.environment import USER, Installation
+from ringrift_ops.platform.logins import token
+from ringrift_ops.settings import RETENTION
+from ringrift_ops.stages.links import repair_links
+from tests.airflow.conftest import Platform
+from tests.airflow.nets import in_force, workbench
+from tests.airflow.test_http import Door
+from tests.hosts.sshd import Sshds, running, write_inventory
+
+pytestmark = [pytest.mark.platform(1), pytest.mark.slow]
+
+CONFIG = "hexagonal_2p"
+"""On this platform only these tests use it."""
+
+
+@pytest.fixture(autouse=True)
+def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform's home is this process' home."""
+    monkeypatch.setenv("RINGRIFT_HOME", str(platform.home.root))
+    monkeypatch.setenv("RINGRIFT_PROFILE", "tiny")
+
+
+@pytest.fixture
+def door(platform: Platform) -> Door:
+    tokens = {name: token(platform.home, name).token for name in (USER, "otto", "vera")}
+    return Door(f"{Installation(platform.home).url()}/ringrift", tokens)
+
+
+def actions(platform: Platform) -> list[tuple[str, str, str]]:
+    return [(row.action, row.actor, row.door) for row in platform.ledger.audit()]
+
+
+def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_of_them(
+    platform: Platform, door: Door
+) -> None:
+    bench = workbench(platform)
+    generation, lease = bench.running("recovery", CONFIG)
+    first, _ = in_force(platform, generation, lease, "first", None)
+    second, games = in_force(platform, generation, lease, "second", first)
+    repair_links(platform.home, platform.ledger)
+    asked = {"config": CONFIG}
+    assert door.post("/admin/rollback", asked, 403, "otto")["permission"] == "admin"
+    assert "reason" in door.post("/admin/rollback", asked, 400)["detail"]
+    assert platform.ledger.canonical(CONFIG).sha == second  # type: ignore[union-attr]
+    found = door.post("/admin/rollback", asked | {"reason": "plays worse"})
+    assert (found["sha"], found["previous"]) == (first, second)
+    assert door.post("/admin/rollback", asked | {"reason": "plays worse"})["sha"] == first
+    assert platform.home.canonical_link(CONFIG).resolve().stem == first[2:]
+    assert actions(platform).count(("rollback", USER, "http")) == 1
+    assert door.post("/admin/rollback", asked | {"to": "0" * 12, "reason": "x"}, 404)["type"] == "UnknownArtifactError"
+    assert door.post("/admin/rollback", {"config": "../x", "reason": "x"}, 422)["type"] == "WrongFields"
+
+    assert door.post("/admin/rollback", asked | {"to": second, "reason": "it was good"})["sha"] == second
+    bad = {"kind": "games", "sha": games}
+    plan = door.post("/admin/backout", bad | {"dry_run": True})
+    assert (plan["done"], plan["canonical"], plan["back_to"]) == (False, second, first)
+    assert [one["kind"] for one in plan["made_from_it"]] == ["dataset", "weights"]
+    assert door.post("/admin/backout", bad, 400)["type"] == "MissingReasonError"
+    assert door.post("/admin/backout", bad | {"kind": "dataset", "reason": "x"}, 400)["type"] == "NotOfThatKindError"
+    assert door.post("/admin/backout", bad | {"reason": "a broken host"})["done"] is True
+    assert platform.ledger.canonical(CONFIG).sha == first  # type: ignore[union-attr]
+    assert set(platform.ledger.poisoned([second, games])) == {second, games}
+    assert ("back out", USER, "http") in actions(platform)
+
+
+def test_R31_what_is_old_is_shown_and_then_removed_with_a_reason(platform: Platform, door: Door) -> None:
+    old = platform.home.logs / "selfplay_gone_20200101T000000Z.log"
+    old.write_text("the games of long ago\n")
+    moment = old.stat().st_mtime - (RETENTION.log_days + 1) * 86_400
+    os.utime(old, (moment, moment))
+    assert door.ask("GET", "/admin/retention", "otto").status_code == 403
+    plan = door.get("/admin/retention")
+    assert not plan["done"]
+    assert [one["kind"] for one in plan["removals"] if str(old) in one["path"]] == ["log"]
+    assert door.post("/admin/retention", {}, 400)["type"] == "MissingReasonError"
+    assert old.exists()
+    assert door.post("/admin/retention", {"reason": "the disk fills"})["done"] is True
+    assert not old.exists()
+    assert ("remove", USER, "http") in actions(platform)
+
+
+@pytest.fixture
+def sshds(debian_package: Callable[[str, str], str]) -> Iterator[Sshds]:
+    debian_package("ssh-keygen", "openssh-client")
+    yield from running(debian_package("sshd", "openssh-server"))
+
+
+def test_R72_a_live_host_says_how_it_is_and_that_it_is_away_once_it_is(
+    platform: Platform, door: Door, sshds: Sshds
+) -> None:
+    sshd = sshds.make()
+    write_inventory(platform.home, {"alive": sshd.host("alive")})
+    try:
+        found = door.get("/cluster/health/alive", "vera")
+        assert (found["host"], found["error"]) == ("alive", None)
+        assert found["facts"]["memory_free"] > 0
+        assert door.get("/cluster/status")["hosts"][0]["state"] == "up"
+        assert door.get("/status")["alive_peers"] == ["alive"]
+        sshd.stop()
+        assert door.get("/cluster/health/alive", "vera")["cause"] == "HostRefusedError"
+        assert door.ask("GET", "/cluster/health/other").status_code == 404
+    finally:
+        platform.home.inventory.unlink()
