@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ringrift_ops.airflow.outcome import outcome_of
 from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
-from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
+from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import HostError, UnreachableHostError, UntrustedHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
@@ -203,7 +203,12 @@ class Work:
             raise
 
     def _submit(self, stage: Stage, token: int, shard: int, before: StageRun | None) -> str:
-        job_id, spec = self.job_id(stage, shard), self._spec(stage, token, shard)
+        job_id = self.job_id(stage, shard)
+        try:
+            spec = self._spec(stage, token, shard)
+        except NoDataError as error:
+            self._refused(stage, token, shard, error)
+            raise
         state = self.look(stage, shard).state
         if before is not None and before.second is not None and state not in (JobState.RUNNING, JobState.DONE):
             before = self.ledger.settle(before, before.second, token)  # it may be under way there
@@ -300,9 +305,13 @@ class Work:
             breakers.admit(self.ledger, self.generation.config, stage)
             disk.admit(self.home, self.generation.config, stage, self.profile)
         except GateError as error:
-            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
-            self._show()
+            self._refused(stage, token, shard, error)
             raise
+
+    def _refused(self, stage: Stage, token: int, shard: int, error: RingRiftError) -> None:
+        """Note why a stage is not started, for whoever looks."""
+        self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+        self._show()
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
         """Return what the stage is asked; a stage under way keeps what it was asked first."""

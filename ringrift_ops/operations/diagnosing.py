@@ -45,9 +45,11 @@ def findings(home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None 
     wanted = [stage_named(stage)] if stage else list(Stage)
     hosting = Hosting(home, ledger)
     runs = [] if found.generation_id is None else ledger.stage_runs(found.generation_id)
-    mine = [run for run in runs if Stage(run.stage) in wanted and (run.job_id or run.error)]
-    jobs = [_of_run(hosting, found.config, run) for run in mine]
-    return [one for one in [*jobs, *_held(found, wanted), *_links(home, ledger, found, wanted)] if one.causes]
+    mine = [run for run in runs if Stage(run.stage) in wanted]
+    jobs = [_of_run(hosting, found.config, run) for run in mine if run.job_id]
+    refused = {run.stage: _refused(hosting, found.config, run) for run in mine if not run.job_id and run.error}
+    all_found = [*jobs, *refused.values(), *_held(found, wanted), *_links(home, ledger, found, wanted)]
+    return [one for one in all_found if one.causes]
 
 
 def of_job(home: Home, job_id: str) -> Finding:
@@ -58,7 +60,14 @@ def of_job(home: Home, job_id: str) -> Finding:
 
 def _of_run(hosting: Hosting, config: str, run: StageRun) -> Finding:
     evidence = evidence_of(hosting, config, run)
-    return Finding(config, run.stage, run.job_id, run.host, evidence.state or run.state, diagnose(evidence))
+    # A gauntlet that says no ends with code 1 and is done all the same.
+    state = run.state if run.state == "done" else evidence.state or run.state
+    return Finding(config, run.stage, evidence.job_id, run.host, state, diagnose(evidence))
+
+
+def _refused(hosting: Hosting, config: str, run: StageRun) -> Finding:
+    """What is wrong with a stage that was not even started."""
+    return Finding(config, run.stage, None, run.host, "not started", diagnose(evidence_of(hosting, config, run)))
 
 
 def evidence_of(hosting: Hosting, config: str, run: StageRun) -> Evidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
@@ -16,8 +16,8 @@ SAID_OUTRIGHT, SAID, LIKELY, POSSIBLE = 0.95, 0.8, 0.6, 0.4
 UNKNOWN = "unknown"
 ENGINE_ENDS = ("engine_crash", "engine_hang")
 """Of a game's parity failure: the second engine died or hung over it."""
-SPEAKER = "ringrift: "
-"""What the command puts before its error, which the result holds as well."""
+_TOLD_BY = re.compile(r"^(ringrift: |job \S+ exited with code \d+: )")
+"""Who tells an error once more: the command on its last line, and the platform."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def diagnose(evidence: Evidence) -> list[Cause]:
     """
     clues: dict[str, list[tuple[float, str]]] = {}
     for name, confidence, line in (*_by_table(evidence), *_by_rules(evidence)):
-        lines = clues.setdefault(name, [])
-        if all(line.removeprefix(SPEAKER) not in known for _, known in lines):
-            lines.append((confidence, line))
+        clues.setdefault(name, []).append((confidence, line))
     found = [_cause(BY_NAME[name], evidence, lines) for name, lines in clues.items()]
     found = [one for one in found if one.confidence >= DIAGNOSIS.least]
     if not found and failed(evidence):
@@ -199,7 +197,18 @@ def _rebooted(e: Evidence) -> Iterator[Clue]:
 
 def _cause(row: Row, e: Evidence, lines: list[tuple[float, str]]) -> Cause:
     lines = sorted(lines, key=lambda one: -one[0])
-    return Cause(row.cause, row.title, [line for _, line in lines], lines[0][0], filled(row.fix, e), row.anchor)
+    return Cause(
+        row.cause, row.title, _distinct(line for _, line in lines), lines[0][0], filled(row.fix, e), row.anchor
+    )
+
+
+def _distinct(lines: Iterable[str]) -> list[str]:
+    """Return lines without those that only say again, with another beginning, what one before them says."""
+    kept: list[str] = []
+    for line in lines:
+        if not any(_TOLD_BY.sub("", line) in other for other in kept):
+            kept.append(line)
+    return kept
 
 
 def filled(fix: str, e: Evidence) -> str:
@@ -221,14 +230,15 @@ def _host(e: Evidence) -> str:
 
 
 def _bundle(e: Evidence) -> str:
-    """The first state bundle of a parity check that failed."""
-    return next((str(one["bundle"]) for one in e.result.get("failures") or [] if one["bundle"]), "BUNDLE")
+    """The first state bundle of a parity check that failed, by its result or by what was said."""
+    kept = next((str(one["bundle"]) for one in e.result.get("failures") or [] if one["bundle"]), "")
+    named = re.search(r"`ringrift parity diff ([^`]+)`", "\n".join(e.words))
+    return kept or (named[1] if named else "BUNDLE")
 
 
 def _unknown(e: Evidence) -> Cause:
     ended = f"exit code {e.exit_code}" + (f" ({e.signal})" if e.signal else "") + (f", {e.reason}" if e.reason else "")
     lines = [ended, *([f"{e.error}: {e.message}"] if e.error else []), *e.log_tail[-5:]]
-    return Cause(
-        UNKNOWN, "unknown: no row of the table fits; look at its log and add one", lines, 0.0,
-        f"ringrift jobs {e.job_id} --logs --tail 100" if e.job_id else f"ringrift status {e.config}", f"{PAGE}#unknown",
-    )  # fmt: skip
+    look = f"ringrift jobs {e.job_id} --logs --tail 100" if e.job_id else f"ringrift status {e.config or ''}".rstrip()
+    title = "unknown: no row of the table fits; look at its log and add one"
+    return Cause(UNKNOWN, title, lines, 0.0, look, f"{PAGE}#unknown")

@@ -122,14 +122,15 @@ def _kill_in(ground: Ground) -> None:
 
 @situation
 def lock_held(ground: Ground) -> Iterator[Variables]:
-    """A run was deleted while it worked: nothing of it is alive, its lock is still held, and the next run waits."""
+    """Somebody marked a run failed, its last task first: nothing of it is alive, and it has not given back its lock."""
     ground.generation()
     ground.settings(**LONG)
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     ground.training()
     run_id = str(ground.under_way()[0]["dag_run_id"])
-    ground.api.patch(f"/dags/{CONFIG}/dagRuns/{run_id}", {"state": "failed"})
-    _delete(ground, run_id)
+    ground.api.patch(f"/dags/{CONFIG}/dagRuns/{run_id}/taskInstances/finish", {"new_state": "failed"})
+    ground.api.end_run(CONFIG, run_id)
+    until("the run has ended", SECONDS, lambda: ended(ground))
     for one in psutil.process_iter(["cwd"]):
         if one.info["cwd"] == str(ground.home.job(ground.job("train"))):
             with suppress(psutil.Error):
@@ -138,10 +139,6 @@ def lock_held(ground: Ground) -> Iterator[Variables]:
     ground.start(f"ringrift start {CONFIG}")
     until("the next run waits", 90, lambda: any(w.condition.value == "lease" for w in ground.ledger.waits(CONFIG)))
     yield {}
-
-
-def _delete(ground: Ground, run_id: str) -> None:
-    ground.api.call("DELETE", f"/dags/{CONFIG}/dagRuns/{run_id}", None)
 
 
 @situation
@@ -196,10 +193,9 @@ def _alter(path: Path) -> None:
 
 @situation
 def nothing_played(ground: Ground) -> Iterator[Variables]:
-    """A config that has no games is asked for an export."""
-    ground.settings()
-    ground.type("ringrift trigger square8_2p export")
-    until("the run has ended", SECONDS, lambda: not ground.under_way("square8_2p"))
+    """A config that has no games."""
+    for path in ground.home.games.glob("selfplay_square8_3p_*"):
+        path.unlink()
     yield {}
 
 
@@ -208,8 +204,8 @@ def too_few_games(ground: Ground) -> Iterator[Variables]:
     """A run waits for more games than there are."""
     ground.generation()
     ground.settings(window_minimum_rows=10_000_000)
-    ground.start(f"ringrift trigger {CONFIG} export --following")
-    until("it waits for games", 90, lambda: any(w.condition.value == "games" for w in ground.ledger.waits(CONFIG)))
+    ground.start(f"ringrift start {CONFIG}")
+    until("it waits for games", SECONDS, lambda: any(w.condition.value == "games" for w in ground.ledger.waits(CONFIG)))
     yield {}
 
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from ringrift_ops.operations.backout import BackOut, back_out
 from ringrift_ops.operations.permissions import Permission
 from ringrift_ops.operations.promotions import Desk, RolledBack, roll_back
-from ringrift_ops.operations.retention import Removal, RetentionPlan, apply, retention_plan
+from ringrift_ops.operations.removal import Removal
+from ringrift_ops.operations.retention import RetentionPlan, apply, retention_plan
 from ringrift_ops.web.door import Body, Caller, Config, Here, Routes, Sha, by
 from ringrift_ops.web.place import Place
 
