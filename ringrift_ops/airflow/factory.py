@@ -31,7 +31,6 @@ from ringrift_ops.airflow.operators import (
     OutsideNets,
     StageTask,
     TendHosts,
-    TrainTask,
     ValidateDatasets,
 )
 from ringrift_ops.airflow.timetable import GenerationTimetable
@@ -188,9 +187,8 @@ def _caretaker(dag_id: str, description: str, cron: str, seconds: float, task: t
 
 
 def _stage(config: str, stage: Stage, outlets: Sequence[Asset | AssetAlias] = (), **rest: Any) -> StageTask:
-    kind = TrainTask if stage is Stage.TRAIN else StageTask
     pool = POOLS.get(stage, "default_pool")
-    return kind(config=config, task_id=stage.value, stage=stage.value, pool=pool, outlets=list(outlets), **rest)
+    return StageTask(config=config, task_id=stage.value, stage=stage.value, pool=pool, outlets=list(outlets), **rest)
 
 
 def _queue(name: str | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ lease is asked for again (in order) when it was given back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -155,6 +155,8 @@ class StageTask(OfGeneration):
         self.stage = Stage(stage)
         self.shard = shard
         self.conn_id: str | None = None
+        self.failed: set[str] = set()
+        """Hosts on which a second beginning of the shard came to nothing."""
 
     operator_extra_links = (HostLink(),)
 
@@ -177,11 +179,66 @@ class StageTask(OfGeneration):
         return result
 
     def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
-        """Run the stage's job to its end and return the verified result."""
-        self.submit(work, token)
+        """Run the stage's job to its end and return the verified result.
+
+        Nobody waits at it for a training, nor for a job on a host: the task defers until there is something to decide.
+        """
+        job_id = self.submit(work, token)
         self.tell_where(context, work)
-        work.follow(self.stage, token, self.log.info, self.shard, lambda host: self.call(work, host))
-        return work.complete(self.stage, token, self.shard)
+        if self.stage is not Stage.TRAIN and work.host(self.stage, self.shard) is None:
+            work.follow(self.stage, token, self.log.info, self.shard)
+            return work.complete(self.stage, token, self.shard)
+        status = work.look(self.stage, self.shard)
+        self._end_stalled(work, status)
+        if status.over:
+            self._tell(work, status)
+            return work.complete(self.stage, token, self.shard)
+        if self.stage is Stage.TRAIN:
+            work.waits_for(JobTrigger.condition)
+        self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
+        limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
+        trigger = JobTrigger(
+            self.run_of(context), stage=self.stage.value, shard=self.shard, token=token, failed=sorted(self.failed)
+        )
+        return self.wait_for(trigger, "over", limit)
+
+    def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the verified result of the job, or wait on; looks itself, whatever the trigger saw."""
+        work = self.work(context)
+        if self.stage is Stage.TRAIN:
+            work.goes_on(JobTrigger.condition)
+        result = work.taken_up(self.stage, self.shard)
+        if result is None:
+            lease = work.grant()
+            if lease is None:
+                self.wait_for_lease(context, "leased")
+            status = self._decided(work, lease.token, (event or {}).get("failed", ()))
+            self._end_stalled(work, status)
+            if not status.over:
+                return self.leased(context)
+            self._tell(work, status)
+            self.tell_where(context, work)
+            result = work.complete(self.stage, lease.token, self.shard)
+        self._announce(context, work, result)
+        return result
+
+    def _decided(self, work: Work, token: int, failed: Iterable[str]) -> JobStatus:
+        """Return how the job stands; a shard that crawls is begun a second time first, or stays with one of its two."""
+        status = work.look(self.stage, self.shard)
+        twice = work.twice(self.stage, self.shard, token, self.log.info, lambda host: self.call(work, host), failed)
+        if twice is not None:
+            status = twice.look(status)
+            self.failed = twice.failed
+        return status
+
+    def _end_stalled(self, work: Work, status: JobStatus) -> None:
+        if work.stalled(self.stage, status, self.shard):
+            work.end_stalled(self.stage, self.shard)
+
+    def _tell(self, work: Work, status: JobStatus) -> None:
+        if status.attempt:  # else its host is lost, and the log with it
+            for line in work.jobs(self.stage, self.shard).log(status.job_id).text.splitlines():
+                self.log.info(line)
 
     def submit(self, work: Work, token: int) -> str:
         """Make sure that the stage's job is under way and return its id; a host of role edge is called by a DAG run."""
@@ -233,50 +290,6 @@ class StageTask(OfGeneration):
             context["outlet_events"][self.outlets[0]].add(asset(kind, self.config), extra=told)
         else:
             context["outlet_events"][self.outlets[0]].extra = told
-
-
-class TrainTask(StageTask):
-    """Trains in a job of its own that no worker waits for; a retry goes on from the last checkpoint."""
-
-    def do(self, context: Context, work: Work, token: int) -> dict[str, Any]:
-        """Submit or adopt the training, then defer until it is over or its heartbeat is dead."""
-        job_id = self.submit(work, token)
-        self.tell_where(context, work)
-        status = work.look(self.stage)
-        if work.stalled(self.stage, status):
-            work.end_stalled(self.stage)
-        if status.over:
-            self._tell(work, status)
-            return work.complete(self.stage, token, self.shard)
-        work.waits_for(JobTrigger.condition)
-        self.log.info("job %s, attempt %s: waiting for its end", job_id, status.attempt)
-        limit = timedelta(seconds=work.profile.task_timeout_seconds) + DEFERRED_MARGIN
-        return self.wait_for(JobTrigger(self.run_of(context), job_id=job_id, token=token), "over", limit)
-
-    def over(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the verified result of the training; looks itself, whatever the trigger saw."""
-        work = self.work(context)
-        work.goes_on(JobTrigger.condition)
-        result = work.taken_up(self.stage)
-        if result is None:
-            lease = work.grant()
-            if lease is None:
-                self.wait_for_lease(context, "leased")
-            status = work.look(self.stage)
-            if work.stalled(self.stage, status):
-                work.end_stalled(self.stage)
-            if not status.over:
-                return self.leased(context)
-            self._tell(work, status)
-            self.tell_where(context, work)
-            result = work.complete(self.stage, lease.token)
-        self._announce(context, work, result)
-        return result
-
-    def _tell(self, work: Work, status: JobStatus) -> None:
-        if status.attempt:  # else its host is lost, and the log with it
-            for line in work.jobs(self.stage).log(status.job_id).text.splitlines():
-                self.log.info(line)
 
 
 class FinishGeneration(OfGeneration):

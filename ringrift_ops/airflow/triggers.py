@@ -22,6 +22,8 @@ from ringrift_ops.stages.specs import Stage
 
 if TYPE_CHECKING:
     from ringrift_ops.airflow.work import Work
+    from ringrift_ops.ledger import StageRun
+    from ringrift_ops.stages.moving import Twice
 
 FIRST_LOOK_SECONDS = 5.0
 """More than one loop of a busy scheduler; should it take longer, the task's retry finds the same state."""
@@ -34,7 +36,7 @@ class LevelTrigger(BaseTrigger):
 
     pause_seconds = 1.0
     condition = ""
-    """What the ledger calls what is waited for (``ringrift_ops.ledger.Condition``)."""
+    """What the ledger calls what is waited for (``ringrift_ops.ledger.Condition``); empty: nothing it keeps."""
 
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
@@ -69,7 +71,8 @@ class LevelTrigger(BaseTrigger):
         """Keep the generation's lease (``token`` among the arguments) while waiting under it."""
         if time.monotonic() - self._renewed > RENEW_SECONDS:
             self.work.renew(self.arguments["token"])
-            self.work.waits_for(self.condition)
+            if self.condition:
+                self.work.waits_for(self.condition)
             self._renewed = time.monotonic()
 
 
@@ -99,43 +102,57 @@ class GamesTrigger(LevelTrigger):
 
 
 class JobTrigger(LevelTrigger):
-    """Fires when a training is over, or silent for too long, or no longer ours to wait for."""
+    """Fires when a stage's job is over, or silent for too long, or no longer ours to wait for, or when a shard that
+    crawls is to be begun a second time, or has been and one of the two is to be chosen.
+    """
+
+    condition = "training"
 
     def __init__(self, run: dict[str, Any], **arguments: Any) -> None:
         super().__init__(run, **arguments)
+        self.stage, self.shard = Stage(arguments["stage"]), int(arguments["shard"])
+        if self.stage is not Stage.TRAIN:
+            self.condition = ""
         self._kept = time.monotonic()
 
-    condition = "training"
+    @cached_property
+    def _twice(self) -> Twice[StageRun] | None:
+        return self.work.twice(self.stage, self.shard, self.arguments["token"], failed=self.arguments["failed"])
 
     def look(self) -> dict[str, Any] | None:
         from ringrift_ops.errors import RingRiftError
         from ringrift_ops.settings import HOSTS
 
-        if self.work.host(Stage.TRAIN) is not None:
+        if self.work.host(self.stage, self.shard) is not None:
             self.pause_seconds = HOSTS.poll_seconds
-        status = self.work.look(Stage.TRAIN)
-        if status.over or self.work.stalled(Stage.TRAIN, status):
-            return {"state": status.state.value}
+        status = self.work.look(self.stage, self.shard)
+        if status.over or self.work.stalled(self.stage, status, self.shard):
+            return self._told(status.state.value)
+        if self._twice is not None and self._twice.due(status):
+            return self._told("to be decided")
         self._keep_checkpoint()
         try:
             self.renew()
         except RingRiftError:
-            return {"state": "fenced"}
+            return self._told("fenced")
         return None
+
+    def _told(self, state: str) -> dict[str, Any]:
+        return {"state": state, "failed": self.arguments["failed"]}
 
     def _keep_checkpoint(self) -> None:
         """Copy the checkpoint of a training on a host now and then; a host that is away has none to copy."""
         from ringrift_ops.hosts.errors import UnreachableHostError
         from ringrift_ops.settings import HOSTS
 
-        if time.monotonic() - self._kept > HOSTS.checkpoint_seconds:
+        if self.stage is Stage.TRAIN and time.monotonic() - self._kept > HOSTS.checkpoint_seconds:
             with contextlib.suppress(UnreachableHostError):
-                self.work.keep_checkpoint(Stage.TRAIN)
+                self.work.keep_checkpoint(self.stage)
             self._kept = time.monotonic()
 
     async def on_kill(self) -> None:
         """End the job with all it started: somebody marked the task or cleared it."""
-        await asyncio.to_thread(lambda: self.work.end(Stage.TRAIN))
+        await asyncio.to_thread(lambda: self.work.end(self.stage, self.shard))
 
 
 class OutsideNetTrigger(BaseEventTrigger):

@@ -1,21 +1,28 @@
-"""Whether a stage made what it was asked to make, and what lies on the disk is what it says (F21)."""
+"""What a stage made, brought here; whether it is what was asked, and lies on the disk as it says (F21)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import JobState, JobWithoutDataError
 from ringrift_ops.ledger import StageRun
 from ringrift_ops.settings import CHECKS
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import (
+    RESULTS,
+    SPECS,
     DistributeResult,
     ExportResult,
     Frozen,
     GauntletResult,
     ParityResult,
     SelfplayResult,
+    Stage,
     TrainResult,
     Verdict,
 )
@@ -36,6 +43,39 @@ class NoEvidenceError(NoDataError):
 
 class UndeliveredError(InfrastructureError):
     """A promoted net did not arrive whole at every destination."""
+
+
+class LostJobError(InfrastructureError):
+    """A job is gone and has left no result; submitted again, it resumes."""
+
+
+def collected(
+    hosting: Hosting, stage: Stage, host: str | None, job_id: str, token: int
+) -> tuple[dict[str, Any], Frozen]:
+    """Return (spec, result) of a job that is over, whose files are here and of which the ledger knows.
+
+    Raises :class:`LostJobError`, :class:`NoEvidenceError`, :class:`WrongResultError`, and what the job ended with.
+    """
+    status = hosting.look(host, job_id)
+    if status.state is JobState.DEAD:
+        raise LostJobError(f"job {job_id} is gone: {status.reason}; submitted again, it resumes")
+    hosting.keep_log(host, stage, status)
+    jobs = hosting.jobs(host)
+    try:
+        found = jobs.collect(job_id)
+    except JobWithoutDataError as error:
+        if stage is Stage.GAUNTLET:
+            raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
+        raise
+    try:
+        result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise WrongResultError(f"job {job_id} left no result of a {stage.value}: {wrong}") from error
+    asked = SPECS[stage].model_validate(spec)
+    hosting.keep_rate(host, asked, status)
+    hosting.take(host, job_id, result, asked, token)
+    return spec, result
 
 
 def verify(home: Home, spec: Mapping[str, Any], result: Frozen, played: Sequence[StageRun]) -> None:

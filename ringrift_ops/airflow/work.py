@@ -14,14 +14,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from ringrift_ops.airflow.outcome import outcome_of
-from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
+from ringrift_ops.airflow.verifying import collected, verify
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import HostError, UnreachableHostError, UntrustedHostError
-from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
+from ringrift_ops.hosts.jobs import JobState, JobStatus, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
     FAILURES,
     BetterHostError,
@@ -45,15 +43,12 @@ from ringrift_ops.stages.moving import Twice
 from ringrift_ops.stages.placement import NoFittingHostError
 from ringrift_ops.stages.plan import Plan
 from ringrift_ops.stages.specs import (
-    RESULTS,
     SPECS,
-    Frozen,
     SelfplaySpec,
     Sha256,
     Stage,
     StageSpec,
     TrainSpec,
-    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -69,10 +64,6 @@ SAYS_NO = frozenset({Stage.GAUNTLET, Stage.PROMOTE})
 
 class StalledError(InfrastructureError):
     """A job has shown no sign of life for longer than its profile allows."""
-
-
-class LostJobError(InfrastructureError):
-    """A job is gone and has left no result; submitted again, it resumes."""
 
 
 @dataclass(frozen=True)
@@ -338,29 +329,16 @@ class Work:
             status = self.look(stage, shard)
         return False
 
-    def follow(
-        self,
-        stage: Stage,
-        token: int,
-        say: Callable[[str], object],
-        shard: int = 0,
-        call: Callable[[str], object] = lambda _: None,
-    ) -> None:
+    def follow(self, stage: Stage, token: int, say: Callable[[str], object], shard: int = 0) -> None:
         """Wait until the stage's job is over; its log goes to ``say`` line by line, the lease is kept.
 
-        A shard that crawls is begun a second time on another host; ``call`` (host) calls one of role edge there.
         Raises :class:`StalledError` (the job is ended first) and ``StaleTokenError`` (so is it then).
         """
         host, job_id = self.host(stage, shard), self.job_id(stage, shard)
-        jobs, twice = self.hosting.jobs(host), self._twice(stage, shard, token, say, call)
+        jobs = self.hosting.jobs(host)
         offset, rest, renewed, pause = 0, "", time.monotonic(), 0.1
         while True:
             status, text = self.hosting.look(host, job_id), ""
-            if twice is not None:
-                status = twice.look(status)
-                if twice.part.host != host:
-                    host = twice.part.host
-                    jobs, offset, rest = self.hosting.jobs(host), 0, ""
             with suppress(UnreachableHostError):  # the next look says what that means
                 part = jobs.log(job_id, offset)
                 offset, text = part.next_offset, part.text
@@ -380,9 +358,19 @@ class Work:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
 
-    def _twice(
-        self, stage: Stage, shard: int, token: int, say: Callable[[str], object], call: Callable[[str], object]
+    def twice(
+        self,
+        stage: Stage,
+        shard: int,
+        token: int,
+        say: Callable[[str], object] = lambda _: None,
+        call: Callable[[str], object] = lambda _: None,
+        failed: Iterable[str] = (),
     ) -> Twice[StageRun] | None:
+        """Return who begins a shard a second time where it would be over sooner; None when that cannot be.
+
+        ``call`` (host) calls one of role edge; ``failed``: hosts on which that came to nothing.
+        """
         run = self._run(stage, shard)
         if stage is not Stage.SELFPLAY or run is None or run.host is None:
             return None
@@ -395,7 +383,7 @@ class Work:
         def slots() -> Sequence[Slot]:
             return [] if self._unbegun(stage) else self.hosting.slots(stage, spec)
 
-        return Twice(self.hosting, run, spec, slots, submit, say, token)
+        return Twice(self.hosting, run, spec, slots, submit, say, token, set(failed))
 
     def _renew_or_end(self, stage: Stage, token: int, shard: int) -> None:
         try:
@@ -430,7 +418,7 @@ class Work:
         job_id, host = self.job_id(stage, shard), self.host(stage, shard)
         try:
             spec, result = self.hosting.patiently(
-                partial(self._collect, stage, host, job_id, token), partial(self.renew, token)
+                partial(collected, self.hosting, stage, host, job_id, token), partial(self.renew, token)
             )
             verify(self.home, spec, result, self._done(Stage.SELFPLAY))
         except RingRiftError as error:
@@ -449,29 +437,6 @@ class Work:
         self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
         payload = {"job_id": self.job_id(stage, shard), "attempt": attempt, "error": str(error)}
         self._event(FAILURES[stage], payload)
-
-    def _collect(self, stage: Stage, host: str | None, job_id: str, token: int) -> tuple[dict[str, Any], Frozen]:
-        """Return (spec, result) of the stage's job, whose files are here and of which the ledger knows."""
-        status = self.hosting.look(host, job_id)
-        if status.state is JobState.DEAD:
-            raise LostJobError(f"job {job_id} is gone: {status.reason}; submitted again, it resumes")
-        self.hosting.keep_log(host, stage, status)
-        jobs = self.hosting.jobs(host)
-        try:
-            found = jobs.collect(job_id)
-        except JobWithoutDataError as error:
-            if stage is Stage.GAUNTLET:
-                raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
-            raise
-        try:
-            result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise WrongResultError(f"job {job_id} left no result of a {stage.value}: {wrong}") from error
-        asked = SPECS[stage].model_validate(spec)
-        self.hosting.keep_rate(host, asked, status)
-        self.hosting.take(host, job_id, result, asked, token)
-        return spec, result
 
     # --- the end -------------------------------------------------------------------------------------
 

@@ -71,9 +71,10 @@ def prepare(slots: dict[str, int]) -> None:
     _prepare_edge()
     with create_session() as session:
         for name, count in slots.items():
-            # A deferred training holds its slot: the work goes on although no worker waits for it.
+            # What is deferred holds its slot: the work goes on, in a training or on a host, although no worker waits.
+            deferred = name in ("selfplay", "evaluation", "training")
             Pool.create_or_update_pool(
-                name, slots=count, description=POOLS[name], include_deferred=name == "training", session=session
+                name, slots=count, description=POOLS[name], include_deferred=deferred, session=session
             )
         connections.make(Home.find(), session)
         # The stored tick may be hours old and the scheduler starts it unasked; the timetable gives a new one.

@@ -63,8 +63,9 @@ class Twice(Generic[Part]):
     submit: Callable[[str], object]
     say: Callable[[str], object]
     token: int = 0
-    _looked: float = field(default_factory=time.monotonic)
-    _failed: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    """Hosts on which a second beginning came to nothing."""
+    _looked: float = -math.inf
 
     @property
     def job_id(self) -> str:
@@ -82,35 +83,54 @@ class Twice(Generic[Part]):
             self._stay(self.part.hosts[0], "it was done first")
             return status
         second, other = self.part.second, self.hosting.look(self.part.second, self.job_id)
-        fenced = not other.over and not other.reason and self._token_there(second) != self.token
+        fenced = self._fenced(other, second)
         if not fenced and (other.state is JobState.DONE or (status.over and other.state is JobState.RUNNING)):
             self._stay(second, "it was done first" if other.over else f"the first is over: {status.reason}")
             return other
         if fenced or other.over or other.state is JobState.ABSENT:
-            self._failed.add(second)
+            self.failed.add(second)
             self._stay(self.part.hosts[0], other.reason or "nothing runs there")
         return status
+
+    def due(self, status: JobStatus) -> bool:
+        """Return whether :meth:`look` would do something now; looks no oftener than it has to."""
+        second = self.part.second
+        if second is None:
+            return self._time_for_it() and bool(self._faster(status))
+        other = self.hosting.look(second, self.job_id)
+        return status.over or other.over or other.state is JobState.ABSENT or self._fenced(other, second)
+
+    def _fenced(self, other: JobStatus, second: str) -> bool:
+        return not other.over and not other.reason and self._token_there(second) != self.token
 
     def _token_there(self, host: str) -> int:
         with suppress(UnreachableHostError):
             return int((self.hosting.jobs(host).spec(self.job_id) or {}).get("token", self.token))
         return self.token
 
-    def _begin(self, status: JobStatus) -> None:
-        if time.monotonic() - self._looked < MOVING.look_seconds:
-            return
-        self._looked = time.monotonic()
+    def _time_for_it(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked < MOVING.look_seconds:
+            return False
+        self._looked = now
+        return True
+
+    def _faster(self, status: JobStatus) -> list[Slot]:
+        """Return the hosts on which a part that crawls would be over sooner."""
         if not crawls(status, 0.0):
-            return
-        faster = [
+            return []
+        return [
             slot
             for slot in self.slots()
             if slot.seconds is not None
             and slot.host != self.part.host
-            and slot.host not in self._failed
+            and slot.host not in self.failed
             and not self.hosting.is_lost(slot.host)
             and crawls(status, slot.seconds)
         ]
+
+    def _begin(self, status: JobStatus) -> None:
+        faster = self._faster(status) if self._time_for_it() else []
         if not faster:
             return
         self.part = self.hosting.ledger.begin_second(self.part, faster, self.token)
@@ -123,7 +143,7 @@ class Twice(Generic[Part]):
         try:
             self.submit(self.part.second)
         except UnreachableHostError as error:
-            self._failed.add(error.host)
+            self.failed.add(error.host)
             self._stay(self.part.hosts[0], str(error))
 
     def _stay(self, host: str | None, why: str) -> None:

@@ -164,7 +164,8 @@ def _waiting(sheet: Sheet, home: Home, sshd: Sshd, scale: Scale) -> None:
             "config": config, "logical_date": None, "run_id": "waiting", "run_after": made.run_after.isoformat(),
             "profile": "tiny", "candidate": None,
         }  # fmt: skip
-        runs.append(({"run": run, "job_id": job_id, "token": lease.token}, made.id))
+        trigger = {"run": run, "stage": "train", "shard": 0, "token": lease.token, "failed": []}
+        runs.append((trigger, job_id, made.id))
     arguments = [runs[number % len(runs)][0] for number in range(WAITING)]
     seconds = 30.0 if scale.runs > 2 else 8.0
     share = asyncio.run(_watched(arguments, seconds))
@@ -172,8 +173,8 @@ def _waiting(sheet: Sheet, home: Home, sshd: Sshd, scale: Scale) -> None:
         f"{WAITING} waiting jobs in the triggerer", share, "% of a core", better="lower", target=WAIT_GOAL,
         note=f"looked at every {HOSTS.poll_seconds:g} s, {len(runs)} trainings on one host, {seconds:g} s",
     )  # fmt: skip
-    for one, number in runs:
-        jobs.kill(str(one["job_id"]))
+    for one, job_id, number in runs:
+        jobs.kill(job_id)
         ledger.release_lease(generation_lease(str(one["run"]["config"])), int(str(one["token"])))  # type: ignore[index]
         ledger.withdraw_generation(number, "measured")
 

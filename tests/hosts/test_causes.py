@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ringrift_ops.airflow.work import LostJobError, Work
+from ringrift_ops.airflow.verifying import LostJobError
+from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home

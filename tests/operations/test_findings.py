@@ -48,7 +48,7 @@ def test_R11_what_was_said_once_is_shown_once() -> None:
 def test_R11_the_fix_of_a_failed_parity_names_the_bundle_that_the_failure_names() -> None:
     told = "Parity validation failed: 1 games failed parity check; `ringrift parity diff data/parity/a b.json` shows it"
     evidence = Evidence("hex8_2p-g1-parity", "parity", state="failed", log_tail=[told])
-    assert filled("ringrift parity diff BUNDLE", evidence) == "ringrift parity diff data/parity/a b.json"
+    assert filled("ringrift parity diff {bundle}", evidence) == "ringrift parity diff 'data/parity/a b.json'"
 
 
 def test_R80_a_fix_is_verified_by_the_last_attempt_and_not_by_those_before_it(bench: Any, house: Home) -> None:
