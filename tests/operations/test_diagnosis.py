@@ -16,14 +16,21 @@ from ringrift_ops.cli import main
 from ringrift_ops.cli.app import app
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.errors import HostRefusedError
 from ringrift_ops.hosts.folder import JobFolder, read_json, write_json
 from ringrift_ops.hosts.jobs import Job, JobState
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import EventType, Outcome
+from ringrift_ops.operations import breakers
 from ringrift_ops.operations.causes import BY_NAME, ROWS
-from ringrift_ops.operations.diagnosing import NoSuchSymptomError, page, rows_named
+from ringrift_ops.operations.diagnosing import NoSuchSymptomError, findings, page, rows_named
 from ringrift_ops.operations.diagnosis import UNKNOWN, Cause, diagnose, filled
+from ringrift_ops.operations.status import ConfigStatus
+from ringrift_ops.operations.surroundings import Pool
 from ringrift_ops.operations.traces import Evidence, beat_seconds, local_evidence
-from tests.operations.test_status import AIRFLOW, look
+from ringrift_ops.stages.specs import Stage
+from tests.ledger.conftest import sha
+from tests.operations.test_status import AIRFLOW, done, look, passed_games
 
 PROJECT = Path(__file__).resolve().parents[2]
 FAKE_SMI = "#!/bin/sh\necho 'NVIDIA H100, 81559, 81000, 0'\n"
@@ -188,6 +195,50 @@ def test_R11_what_the_platform_waits_for_is_a_cause(bench: Any, capsys: pytest.C
     idle = next(cell.idle for cell in waiting.stages if cell.idle is not None)
     held = Evidence("", "train", config="hex8_2p", held=idle.why.value, held_by=idle.reason)
     assert names(diagnose(held)) == ["paused"]
+
+
+def held(bench: Any, found: ConfigStatus) -> dict[str, str]:
+    """{cause: fix} of what holds the stages of hex8_2p."""
+    told = findings(Home.find(), bench.ledger, found)
+    return {cause.cause: cause.fix for one in told if one.job_id is None for cause in one.causes}
+
+
+def test_R11_everything_that_holds_a_stage_is_a_cause_with_its_fix(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    generation, lease = bench.running()
+    assert held(bench, look(bench)) == {}
+    assert held(bench, look(bench, disk_free=10**8)) == {"disk_full": "ringrift retention plan"}
+    full = replace(AIRFLOW, pools={"selfplay": Pool(2, 0)})
+    assert held(bench, look(bench, full)) == {"queued": "ringrift status hex8_2p"}
+    while held(bench, look(bench)) == {}:
+        breakers.note(bench.ledger, "hex8_2p", Stage.SELFPLAY, HostRefusedError("one", "nobody listens"))
+    assert held(bench, look(bench)) == {"breaker_open": "ringrift breakers reset hex8_2p selfplay --reason WHY"}
+    done(bench, generation, lease, Stage.SELFPLAY, Stage.PARITY)
+    passed_games(bench, generation, lease, "few", 1_500)
+    assert held(bench, look(bench)) == {"too_few_games": "ringrift start hex8_2p"}
+    passed_games(bench, generation, lease, "many", 10**6)
+    bench.ledger.finish_generation(generation.id, Outcome.PARTIAL, "enough", lease.token, bench.now)
+
+    other = bench.ledger.ensure_generation("hex8_2p", None, "gpu", bench.now, "standard", now=bench.now)
+    lease = bench.ledger.try_grant_generation(other.id, bench.now)
+    done(bench, other, lease, Stage.SELFPLAY, Stage.PARITY)
+    trained = {"job_id": "j", "weights": sha("n"), "path": "p", "dataset": sha("d"), "parent": None, "samples": 1}
+    trained |= {"train_loss": 0.1, "validation_loss": 0.1}
+    bench.ledger.record_event(EventType.TRAINING_COMPLETED, "hex8_2p", other.id, trained, now=bench.now)
+    assert held(bench, look(bench)) == {"cooldown": "ringrift trigger hex8_2p train --force --reason WHY"}
+    done(bench, other, lease, Stage.EXPORT)
+    assert held(bench, look(bench, gpu=False)) == {"no_fitting_host": "ringrift cluster list"}
+    done(bench, other, lease, Stage.TRAIN)
+    done(bench, other, lease, Stage.GAUNTLET, verdict="PASS", candidate=sha("net"))
+    done(bench, other, lease, Stage.PROMOTE, promoted=False)
+    monkeypatch.setenv("RINGRIFT_AUTO_PROMOTE", "false")
+    assert "approval_pending" in held(bench, look(bench))
+    bench.ledger.finish_generation(other.id, Outcome.PASS, "won", lease.token, bench.now)
+
+    bench.generation("later", after=60)
+    bench.ledger.acquire_lease("generation/hex8_2p", "anna@host1", seconds=60, now=bench.now)
+    found = held(bench, look(bench))
+    assert found["lock_held"] == "ringrift lock hex8_2p --release --reason WHY"
+    assert set(found) == {"lock_held", "breaker_open"}, "two at once: that breaker is still open"
 
 
 def test_R11_the_command_shows_causes_fixes_and_pages(house: Home, capsys: pytest.CaptureFixture[str]) -> None:
