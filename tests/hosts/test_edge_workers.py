@@ -32,16 +32,17 @@ from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
 
 pytestmark = [pytest.mark.hosts_campaign, pytest.mark.platform(1), pytest.mark.timeout(1500)]
 
-GAMES = 300
-"""Games of the generation, which has to be promoted: its gate is one that any net passes that has learnt a little."""
+WHOLE, GAMES = "square8_2p", 300
+"""What the whole generation is of: once a net is in force, the curriculum moves the number of games."""
 EASY = (
-    SMALL.replace("gate: {random: 0.86}", "gate: {random: 0.01, heuristic: 0.0001}")
+    SMALL.replace("  hex8_2p:\n    gate: {random: 0.86}", "  square8_2p:\n    gate: {random: 0.01, heuristic: 0.0001}")
     .replace("first_games: 20", f"first_games: {GAMES}")
     .replace("epochs: 2", "epochs: 4")
     .replace("games_per_look: 2", "games_per_look: 50")
     .replace("cap: 4\n", "cap: 200\n")
 )
-OTHER = "square8_2p"
+"""A gate that any net passes which has learnt a little, and a gauntlet long enough to say so."""
+OTHER = "hex8_3p"
 """Its DAG is paused, so that nobody judges the nets that a test makes by hand."""
 LONG_GAMES = 1500
 """Games of a shard that is killed in the middle."""
@@ -145,17 +146,19 @@ class Ground:
         """The sha256 of the net under its canonical name on the node."""
         return sha256_file(self.node.canonical_link(config))
 
-    def over(self, run_id: str, seconds: float = 600.0) -> str:
+    def over(self, run_id: str, seconds: float = 600.0, config: str = CONFIG) -> str:
         def ended() -> str | None:
-            state = str(self.api.run(CONFIG, run_id)["state"])
+            state = str(self.api.run(config, run_id)["state"])
             return state if state in ("success", "failed") else None
 
         return str(until(f"{run_id} is over", seconds, ended))
 
-    def whole(self, run_id: str, games: int, attempts: tuple[int, ...], *, judged: bool = False) -> None:
+    def whole(
+        self, run_id: str, games: int, attempts: tuple[int, ...], *, judged: bool = False, config: str = CONFIG
+    ) -> None:
         """Every shard was played on the node, its games are here, and each job was attempted so often."""
         runs = self.ledger.stage_runs(
-            next(g.id for g in self.ledger.generations(CONFIG) if g.run_id == run_id), "selfplay"
+            next(g.id for g in self.ledger.generations(config) if g.run_id == run_id), "selfplay"
         )
         results = [dict(one.result or {}) for one in runs]
         assert sum(int(one["games"]) for one in results) == games
@@ -164,7 +167,7 @@ class Ground:
             if not judged:  # parity writes its verdicts into the games here
                 assert sha256_file(self.home.resolve(result["path"])) == sha256_file(self.node.resolve(result["path"]))
             assert self.jobs.log(str(one.job_id)).text.count("== attempt") in attempts
-        known = {one.sha for one in self.ledger.artifacts(config=CONFIG, kind="games")}
+        known = {one.sha for one in self.ledger.artifacts(config=config, kind="games")}
         assert {result["batch"] for result in results} <= known
 
 
@@ -199,24 +202,24 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 def test_a_whole_generation_is_made_through_an_edge_worker(ground: Ground) -> None:
-    until(f"{CONFIG} is known", 120, lambda: ground.api.has_dag(CONFIG))
-    ground.api.unpause(CONFIG)
-    run_id = ground.api.trigger(CONFIG, {"profile": "tiny"}, unique("whole"))
-    assert ground.over(run_id, 900) == "success"
-    (generation,) = [one for one in ground.ledger.generations(CONFIG) if one.run_id == run_id]
+    until(f"{WHOLE} is known", 120, lambda: ground.api.has_dag(WHOLE))
+    ground.api.unpause(WHOLE)
+    run_id = ground.api.trigger(WHOLE, {"profile": "tiny"}, unique("whole"))
+    assert ground.over(run_id, 900, WHOLE) == "success"
+    (generation,) = [one for one in ground.ledger.generations(WHOLE) if one.run_id == run_id]
     assert generation.outcome is Outcome.PASS, generation.reason
     placed = {(run.stage, run.shard): run.host for run in ground.ledger.stage_runs(generation.id)}
     for stage in (("selfplay", 0), ("selfplay", 1), ("train", 0), ("gauntlet", 0)):
         assert placed[stage] == "box"
     assert (placed["parity", 0], placed["export", 0]) == (None, None)
-    ground.whole(run_id, GAMES, (1,), judged=True)
-    canonical = ground.ledger.canonical(CONFIG)
+    ground.whole(run_id, GAMES, (1,), judged=True, config=WHOLE)
+    canonical = ground.ledger.canonical(WHOLE)
     assert canonical is not None
     assert ground.ledger.artifact(canonical.sha).generation == generation.id
     deliveries = {one.destination: (one.verified, one.state) for one in ground.ledger.deliveries(canonical.sha)}
     assert deliveries == dict.fromkeys(("host:box", str(ground.home.resolve("hush-hush"))), (True, "verified"))
-    assert ground.net() == canonical.sha
-    own = (f"{CONFIG}-g{generation.id}-", f"{CONFIG}-net__")
+    assert ground.net(WHOLE) == canonical.sha
+    own = (f"{WHOLE}-g{generation.id}-", f"{WHOLE}-net__")
     runs = [one for one in ground.api.runs("edge_box") if one["dag_run_id"].startswith(own)]
     assert {one["state"] for one in runs} == {"success"}
     assert len(runs) == 5
