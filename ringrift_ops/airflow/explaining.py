@@ -30,8 +30,8 @@ def explain(context: Context) -> None:
     if run is not None:
         evidence = evidence_of(work.hosting, task.config, run)
     if error is not None:
-        told = {"error": evidence.error or type(error).__name__, "message": evidence.message or str(error)}
-        evidence = replace(evidence, state="failed", **told)
+        kind, said = evidence.error or type(error).__name__, evidence.message or str(error)
+        evidence = replace(evidence, state="failed", error=kind, message=said)
     for cause in diagnose(evidence):
         log.error("%s (%.0f%%): %s; fix: %s", cause.cause, 100 * cause.confidence, cause.title, cause.fix)
         log.error("see %s, or: ringrift runbook %s", cause.page, cause.cause.replace("_", "-"))
