@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ringrift_ops.airflow.verifying import NoEvidenceError, WrongResultError, verify
-from ringrift_ops.errors import GateError, InfrastructureError, RingRiftError
+from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import UnreachableHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, JobWithoutDataError, Submitted, Transport, job_id_of, stage_job
@@ -185,7 +185,11 @@ class Work:
         for until it answers or is lost. Raises what the last host refused with.
         """
         job_id, before = self.job_id(stage, shard), self._run(stage, shard)
-        spec = self._spec(stage, token, shard)
+        try:
+            spec = self._spec(stage, token, shard)
+        except NoDataError as error:
+            self._refused(stage, token, shard, error)
+            raise
         if self.look(stage, shard).state not in (JobState.RUNNING, JobState.DONE):
             self._admit(stage, token, shard)
         slots = self.hosting.slots(stage, spec)
@@ -272,9 +276,13 @@ class Work:
             breakers.admit(self.ledger, self.generation.config, stage)
             disk.admit(self.home, self.generation.config, stage, self.profile)
         except GateError as error:
-            self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
-            self._show()
+            self._refused(stage, token, shard, error)
             raise
+
+    def _refused(self, stage: Stage, token: int, shard: int, error: RingRiftError) -> None:
+        """Note why a stage is not started, for whoever looks."""
+        self.ledger.record_stage_error(self.generation.id, stage.value, shard, str(error), token)
+        self._show()
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
         """Return what the stage is asked; a stage under way keeps what it was asked first."""

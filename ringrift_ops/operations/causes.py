@@ -328,7 +328,8 @@ ROWS: tuple[Row, ...] = (
         "the disk is full",
         "ringrift retention plan",
         ("DiskPressureError", "HostFullError"),
-        r"disk is full|no space left on device|disk quota|database or disk is full|GB disk free",
+        r"disk is full|no space left on device|disk quota|database or disk is full|GB disk free|"
+        r"GB free on \S+, [\d.]+ GB are needed",
         held=("disk",),
     ),
     Row(

@@ -45,8 +45,11 @@ def findings(home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None 
     wanted = [stage_named(stage)] if stage else list(Stage)
     hosting = Hosting(home, ledger)
     runs = [] if found.generation_id is None else ledger.stage_runs(found.generation_id)
-    jobs = [_of_run(hosting, found.config, run) for run in runs if Stage(run.stage) in wanted and run.job_id]
-    return [one for one in [*jobs, *_held(found, wanted), *_links(home, ledger, found, wanted)] if one.causes]
+    mine = [run for run in runs if Stage(run.stage) in wanted]
+    jobs = [_of_run(hosting, found.config, run) for run in mine if run.job_id]
+    refused = {run.stage: _refused(found.config, run) for run in mine if not run.job_id and run.error}
+    all_found = [*jobs, *refused.values(), *_held(found, wanted), *_links(home, ledger, found, wanted)]
+    return [one for one in all_found if one.causes]
 
 
 def of_job(home: Home, job_id: str) -> Finding:
@@ -58,6 +61,12 @@ def of_job(home: Home, job_id: str) -> Finding:
 def _of_run(hosting: Hosting, config: str, run: StageRun) -> Finding:
     evidence = evidence_of(hosting, config, run)
     return Finding(config, run.stage, evidence.job_id, run.host, evidence.state or run.state, diagnose(evidence))
+
+
+def _refused(config: str, run: StageRun) -> Finding:
+    """What is wrong with a stage that was not even started."""
+    evidence = Evidence("", run.stage, config=config, state="failed", message=str(run.error))
+    return Finding(config, run.stage, None, None, "not started", diagnose(evidence))
 
 
 def evidence_of(hosting: Hosting, config: str, run: StageRun) -> Evidence:

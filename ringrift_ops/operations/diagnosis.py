@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from ringrift_ops.settings import DIAGNOSIS, REMEDIES
 
 SAID_OUTRIGHT, SAID, LIKELY, POSSIBLE = 0.95, 0.8, 0.6, 0.4
 UNKNOWN = "unknown"
+_TOLD_BY = re.compile(r"^(ringrift: |job \S+ exited with code \d+: )")
+"""Who tells an error once more: the command on its last line, and the platform."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,18 @@ def _rebooted(e: Evidence) -> Iterator[Clue]:
 
 def _cause(row: Row, e: Evidence, lines: list[tuple[float, str]]) -> Cause:
     lines = sorted(lines, key=lambda one: -one[0])
-    return Cause(row.cause, row.title, [line for _, line in lines], lines[0][0], filled(row.fix, e), row.anchor)
+    return Cause(
+        row.cause, row.title, _distinct(line for _, line in lines), lines[0][0], filled(row.fix, e), row.anchor
+    )
+
+
+def _distinct(lines: Iterable[str]) -> list[str]:
+    """Return lines without those that only say again, with another beginning, what one before them says."""
+    kept: list[str] = []
+    for line in lines:
+        if not any(_TOLD_BY.sub("", line) in other for other in kept):
+            kept.append(line)
+    return kept
 
 
 def filled(fix: str, e: Evidence) -> str:
@@ -201,13 +214,13 @@ def filled(fix: str, e: Evidence) -> str:
         "batch": max(1, int(batch) // 2) if batch else "N", "rate": f"{float(rate) / 10:g}" if rate else "R",
         "dataset": e.spec.get("dataset_path") or "FILE",
     }  # fmt: skip
-    return fix.format(**values).rstrip()
+    bundle = re.search(r"`ringrift parity diff ([^`]+)`", "\n".join(e.words))
+    return fix.format(**values).replace("BUNDLE", bundle[1] if bundle else "BUNDLE").rstrip()
 
 
 def _unknown(e: Evidence) -> Cause:
     ended = f"exit code {e.exit_code}" + (f" ({e.signal})" if e.signal else "") + (f", {e.reason}" if e.reason else "")
     lines = [ended, *([f"{e.error}: {e.message}"] if e.error else []), *e.log_tail[-5:]]
-    return Cause(
-        UNKNOWN, "unknown: no row of the table fits; look at its log and add one", lines, 0.0,
-        f"ringrift jobs {e.job_id} --logs --tail 100", f"{PAGE}#unknown",
-    )  # fmt: skip
+    look = f"ringrift jobs {e.job_id} --logs --tail 100" if e.job_id else f"ringrift status {e.config or ''}".rstrip()
+    title = "unknown: no row of the table fits; look at its log and add one"
+    return Cause(UNKNOWN, title, lines, 0.0, look, f"{PAGE}#unknown")

@@ -25,7 +25,8 @@ from ringrift_ops.hosts.processes import job_processes
 from ringrift_ops.operations.surroundings import Machine
 from ringrift_ops.settings import DIAGNOSIS
 
-_ATTEMPT = "== attempt "
+ATTEMPT = "== attempt "
+"""Begins the line with which each attempt of a job begins in its log."""
 _KERNEL = re.compile(r"oom-kill|Out of memory|Killed process|segfault|Xid|I/O error|No space left", re.IGNORECASE)
 
 
@@ -148,7 +149,7 @@ def _last_attempt(path: Path) -> list[str]:
             lines = stream.read().decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return []
-    begins = [number for number, line in enumerate(lines) if line.startswith(_ATTEMPT)]
+    begins = [number for number, line in enumerate(lines) if line.startswith(ATTEMPT)]
     return [line for line in lines[begins[-1] if begins else 0 :] if line.strip()][-DIAGNOSIS.log_lines :]
 
 

@@ -17,9 +17,11 @@ from ringrift_ops.operations.breakers import half_opens_at
 from ringrift_ops.operations.control import STUCK, UNDER_WAY, Controls
 from ringrift_ops.operations.datasets import validate_dataset
 from ringrift_ops.operations.disk import pressure
+from ringrift_ops.operations.jobs import last_lines
 from ringrift_ops.operations.locks import locks
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.operations.surroundings import Machine
+from ringrift_ops.operations.traces import ATTEMPT
 from ringrift_ops.settings import ALERTS, config_named
 from ringrift_ops.stages.links import LinkState, links_of
 from ringrift_ops.stages.specs import Stage, Verified
@@ -29,7 +31,7 @@ Check = Callable[[Controls, str], tuple[bool, str]]
 """Returns whether it holds, and the evidence."""
 
 _NO_MEMORY = ("out of memory", "outofmemoryerror", "memoryerror", "oom-kill")
-_LOG_BYTES = 1 << 18
+_LOG_LINES = 2_000
 
 
 class UnknownFixError(UsageError):
@@ -41,7 +43,11 @@ def lock_is_free_or_used(controls: Controls, config: str) -> tuple[bool, str]:
     held = locks(controls.home, controls.ledger, config)
     if not held:
         return True, "nobody holds it"
-    return held[0].in_use is not None, f"held by {held[0].holder}, {held[0].in_use or 'and nothing of it is alive'}"
+    in_use = held[0].in_use
+    if in_use is None and controls.airflow is not None:
+        runs = [str(run["dag_run_id"]) for state in UNDER_WAY for run in controls.airflow.runs(config, state=state)]
+        in_use = "whose run is under way" if held[0].holder in runs else None
+    return in_use is not None, f"held by {held[0].holder}, {in_use or 'and nothing of it is alive'}"
 
 
 def breakers_are_closed(controls: Controls, config: str) -> tuple[bool, str]:
@@ -150,14 +156,15 @@ def loss_falls(controls: Controls, config: str) -> tuple[bool, str]:
 
 
 def log_is_free_of_memory_errors(controls: Controls, config: str) -> tuple[bool, str]:
-    """The end of the training's log names no exhausted memory."""
+    """What the training's last attempt said names no exhausted memory."""
     status = _training(controls, config)
     if status is None or status.state is JobState.ABSENT:
         return True, "no training has a log"
     host = next((run.host for one in controls.ledger.standings(config) for run in one.runs
                  if run.job_id == status.job_id), None)  # fmt: skip
-    text = controls.hosting.jobs(host).log(status.job_id, limit=_LOG_BYTES).text.lower()
-    said = [line for line in text.splitlines() if any(word in line for word in _NO_MEMORY)]
+    lines = last_lines(controls.hosting.jobs(host), status.job_id, _LOG_LINES)
+    begins = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=0)
+    said = [line for line in lines[begins:] if any(word in line.lower() for word in _NO_MEMORY)]
     return not said, said[-1] if said else "none in it"
 
 

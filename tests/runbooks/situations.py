@@ -122,14 +122,15 @@ def _kill_in(ground: Ground) -> None:
 
 @situation
 def lock_held(ground: Ground) -> Iterator[Variables]:
-    """A run was deleted while it worked: nothing of it is alive, its lock is still held, and the next run waits."""
+    """Somebody marked a run failed, its last task first: nothing of it is alive, and it has not given back its lock."""
     ground.generation()
     ground.settings(**LONG)
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     ground.training()
     run_id = str(ground.under_way()[0]["dag_run_id"])
-    ground.api.patch(f"/dags/{CONFIG}/dagRuns/{run_id}", {"state": "failed"})
-    _delete(ground, run_id)
+    ground.api.patch(f"/dags/{CONFIG}/dagRuns/{run_id}/taskInstances/finish", {"new_state": "failed"})
+    ground.api.end_run(CONFIG, run_id)
+    until("the run has ended", SECONDS, lambda: ended(ground))
     for one in psutil.process_iter(["cwd"]):
         if one.info["cwd"] == str(ground.home.job(ground.job("train"))):
             with suppress(psutil.Error):
@@ -138,10 +139,6 @@ def lock_held(ground: Ground) -> Iterator[Variables]:
     ground.start(f"ringrift start {CONFIG}")
     until("the next run waits", 90, lambda: any(w.condition.value == "lease" for w in ground.ledger.waits(CONFIG)))
     yield {}
-
-
-def _delete(ground: Ground, run_id: str) -> None:
-    ground.api.call("DELETE", f"/dags/{CONFIG}/dagRuns/{run_id}", None)
 
 
 @situation
