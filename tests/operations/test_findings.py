@@ -1,0 +1,78 @@
+"""What diagnosis says of stages that were not even started, once and not four times; verification after a fix."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from ringrift_ops.cli import main
+from ringrift_ops.errors import ExitCode
+from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import Job
+from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.operations.control import Controls
+from ringrift_ops.operations.diagnosis import diagnose, filled
+from ringrift_ops.operations.traces import Evidence
+from ringrift_ops.operations.verification import verify
+from ringrift_ops.settings import Settings
+from ringrift_ops.stages.specs import Stage
+
+REFUSED = (
+    "hex8_2p: selfplay is not started: 0.0 GB free on vm, 0.5 GB are needed in profile tiny; nothing is deleted by "
+    "itself: see `ringrift retention plan`"
+)
+
+
+def test_R11_a_stage_that_was_not_even_started_has_its_cause(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    generation, lease = bench.running()
+    for shard in range(2):
+        bench.ledger.record_stage_error(generation.id, Stage.SELFPLAY.value, shard, REFUSED, lease.token)
+    assert main(["diagnose", "hex8_2p", "--stage", "selfplay"]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert shown.count("selfplay of hex8_2p: not started") == 1
+    assert "disk_full (80%): the disk is full" in shown
+    assert "fix: ringrift retention plan" in shown
+
+
+def test_R11_what_was_said_once_is_shown_once() -> None:
+    said = "the dataset is no NPZ file"
+    tail = [f"ringrift: {said}", f"job hex8_2p-g1-train exited with code 4: {said} (log: log.txt)"]
+    evidence = Evidence("hex8_2p-g1-train", "train", state="failed", error="DamagedDatasetError", message=said,
+                        log_tail=tail)  # fmt: skip
+    (cause,) = diagnose(evidence)
+    assert cause.evidence == [f"DamagedDatasetError: {said}", tail[1]], "the log's place is told nowhere else"
+
+
+def test_R11_the_fix_of_a_failed_parity_names_the_bundle_that_the_failure_names() -> None:
+    told = "Parity validation failed: 1 games failed parity check; `ringrift parity diff data/parity/a b.json` shows it"
+    evidence = Evidence("hex8_2p-g1-parity", "parity", state="failed", log_tail=[told])
+    assert filled("ringrift parity diff BUNDLE", evidence) == "ringrift parity diff data/parity/a b.json"
+
+
+def test_R80_a_fix_is_verified_by_the_last_attempt_and_not_by_those_before_it(bench: Any, house: Home) -> None:
+    generation, lease = bench.running()
+    job_id, jobs = f"hex8_2p-g{generation.id}-train", LocalJobs(house.jobs)
+    bench.ledger.start_stage(generation.id, Stage.TRAIN.value, 0, {}, lease.token, job_id=job_id)
+    controls = Controls(house, Settings.load(house), bench.ledger, None)
+    held = {}
+    for script in ("print('filler\\n' * 40_000); raise SystemExit('out of memory')", "print('trained')"):
+        job = Job(job_id=job_id, argv=(sys.executable, "-c", script), spec={}, timeout_seconds=300)
+        jobs.submit_or_adopt(job)
+        assert jobs.wait(job_id, 300).over
+        held[script] = next(one for one in verify("out of memory", controls, "hex8_2p") if one.name.startswith("log"))
+    assert [(one.ok, one.evidence) for one in held.values()] == [(False, "out of memory"), (True, "none in it")]
+
+
+def test_R33_the_list_of_jobs_says_what_an_exit_code_means(house: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = LocalJobs(house.jobs)
+    for code in (0, 1):
+        job = Job(job_id=f"hex8_2p-g{code}-gauntlet", argv=(sys.executable, "-c", f"raise SystemExit({code})"), spec={},
+                  timeout_seconds=300)  # fmt: skip
+        jobs.submit_or_adopt(job)
+        assert jobs.wait(job.job_id, 300).over
+    assert main(["jobs"]) == ExitCode.DONE
+    none, no = capsys.readouterr().out.splitlines()[1:]
+    assert none.endswith("exited")
+    assert no.endswith("exited, code 1: a gate said no")
