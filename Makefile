@@ -4,7 +4,7 @@
 #   make run      one generation of CONFIG (hex8_2p) with PROFILE (quick): self-play ... promotion, watched live
 #   make up       the same platform without triggering anything, until stopped
 #   make stop     stops a running one
-#   make test     the whole suite, two workers; `make test-hosts`, `make test-runbooks` the long parts
+#   make test     the whole suite, two workers; `make test-hosts`, `make test-runbooks` (every page of docs/runbooks) the long parts
 #   make production-check     the services of docker-compose.yaml as processes, two generations, two kills, a restore
 #   make production-secrets   the secrets of docker-compose.yaml, one file each (SECRETS_FOLDER, ./secrets)
 #   make lint     ruff, mypy strict, tsc
