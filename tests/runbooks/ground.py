@@ -74,14 +74,14 @@ class Ground:
 
     # --- runs ----------------------------------------------------------------------------------------
 
-    def under_way(self, config: str = CONFIG) -> list[dict[str, Any]]:
-        return [one for state in ("queued", "running") for one in self.api.runs(config, state=state)]
+    def under_way(self) -> list[dict[str, Any]]:
+        return [one for state in ("queued", "running") for one in self.api.runs(CONFIG, state=state)]
 
-    def over(self, config: str = CONFIG) -> None:
-        """Wait until no run of a config is under way."""
-        until(f"the run of {config} is over", SECONDS, lambda: not self.under_way(config))
+    def over(self) -> None:
+        """Wait until no run is under way."""
+        until("the run is over", SECONDS, lambda: not self.under_way())
 
-    WAITS: ClassVar[tuple[str, ...]] = ("over", "over_square8", "training")
+    WAITS: ClassVar[tuple[str, ...]] = ("over", "training")
     """What a page may wait for between two commands, by the name it has there."""
 
     def wait(self, name: str) -> None:
@@ -89,8 +89,6 @@ class Ground:
         match name:
             case "over":
                 self.over()
-            case "over_square8":
-                self.over("square8_2p")
             case "training":
                 self.training()
 
@@ -102,13 +100,12 @@ class Ground:
     def calm(self) -> None:
         """Bring the platform back to where nothing is wrong and nothing runs."""
         self.settings()
-        for config in (CONFIG, "square8_2p"):
-            standing = self.ledger.standings(config)[0]
-            troubled = any(one.state != "done" for one in standing.runs) or self.ledger.breakers(config)
-            held = self.ledger.lease(generation_lease(config))
-            if self.under_way(config) or troubled or (held is not None and held.holder is not None):
-                self.type(f"ringrift reset {config} --reason 'the next section of the runbook'")
-                self.over(config)
+        standing = self.ledger.standings(CONFIG)[0]
+        troubled = any(one.state != "done" for one in standing.runs) or self.ledger.breakers(CONFIG)
+        held = self.ledger.lease(generation_lease(CONFIG))
+        if self.under_way() or troubled or (held is not None and held.holder is not None):
+            self.type(f"ringrift reset {CONFIG} --reason 'the next section of the runbook'")
+            self.over()
 
     def generation(self) -> None:
         """Make sure that a whole generation has ended."""

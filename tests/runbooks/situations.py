@@ -193,10 +193,9 @@ def _alter(path: Path) -> None:
 
 @situation
 def nothing_played(ground: Ground) -> Iterator[Variables]:
-    """A config that has no games is asked for an export."""
-    ground.settings()
-    ground.type("ringrift trigger square8_2p export")
-    until("the run has ended", SECONDS, lambda: not ground.under_way("square8_2p"))
+    """A config that has no games."""
+    for path in ground.home.games.glob("selfplay_square8_3p_*"):
+        path.unlink()
     yield {}
 
 
@@ -205,8 +204,8 @@ def too_few_games(ground: Ground) -> Iterator[Variables]:
     """A run waits for more games than there are."""
     ground.generation()
     ground.settings(window_minimum_rows=10_000_000)
-    ground.start(f"ringrift trigger {CONFIG} export --following")
-    until("it waits for games", 90, lambda: any(w.condition.value == "games" for w in ground.ledger.waits(CONFIG)))
+    ground.start(f"ringrift start {CONFIG}")
+    until("it waits for games", SECONDS, lambda: any(w.condition.value == "games" for w in ground.ledger.waits(CONFIG)))
     yield {}
 
 
