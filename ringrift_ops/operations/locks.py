@@ -104,4 +104,7 @@ def release(
     reason = by.reason or f"{lock.holder} shows no sign of life"
     by.audited(ledger, "release lock", key, holder=lock.holder, generation=lock.generation, in_use=lock.in_use)
     ledger.force_release_lease(generation_lease(key), reason=reason, actor=by.actor, now=now)
+    if lock.in_use is None and airflow is not None and lock.generation is not None:
+        # Its run is over; else its generation would keep its turn until it has been silent for long enough.
+        ledger.withdraw_generation(lock.generation, f"lock released by {by.actor}: {reason}")
     return lock
