@@ -38,9 +38,9 @@ def diagnose(
         found = [of_job(Home.find(), job)]
     else:
         from ringrift_ops.ledger import Ledger
-        from ringrift_ops.platform.facts import look
+        from ringrift_ops.platform.facts import controls, look
 
-        found = findings(Home.find(), Ledger.open(), look(config).configs[0], stage)
+        found = findings(Home.find(), Ledger.open(), look(config).configs[0], stage, controls().airflow)
     if as_json:
         print_json(found)
     else:

@@ -153,7 +153,7 @@ def lock(
     if release:
         if config is None:
             raise o.OptionConflictError("--release needs the config whose lock it is; `ringrift lock` lists them")
-        freed = locks.release(found.home, found.ledger, asker(reason), config)
+        freed = locks.release(found.home, found.ledger, asker(reason), config, airflow=found.airflow)
         if as_json:
             print_json(freed)
         else:
@@ -161,7 +161,7 @@ def lock(
         if freed is not None:
             show_verified("release lock", freed.config, to_stderr=as_json)
         return
-    held = locks.locks(found.home, found.ledger, config)
+    held = locks.locks(found.home, found.ledger, config, airflow=found.airflow)
     if as_json:
         print_json(held)
         return

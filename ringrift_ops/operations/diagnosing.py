@@ -9,8 +9,11 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState, Transport
 from ringrift_ops.ledger import Ledger, StageRun
 from ringrift_ops.operations.causes import BY_NAME, ROWS, Row
+from ringrift_ops.operations.control import Airflow
 from ringrift_ops.operations.diagnosis import SAID_OUTRIGHT, UNKNOWN, Cause, diagnose, filled
 from ringrift_ops.operations.evidence import told
+from ringrift_ops.operations.idle import stamp
+from ringrift_ops.operations.locks import locks
 from ringrift_ops.operations.sections import OF_CAUSES, text_of
 from ringrift_ops.operations.status import ConfigStatus
 from ringrift_ops.operations.traces import Evidence, NoTracesError, local_evidence, located, signal_of
@@ -37,7 +40,9 @@ class Finding:
     causes: list[Cause]
 
 
-def findings(home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None = None) -> list[Finding]:
+def findings(
+    home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None = None, airflow: Airflow | None = None
+) -> list[Finding]:
     """Return what is wrong with a config (with one stage of it), jobs first; empty when nothing is.
 
     Raises ``UnknownStageError``.
@@ -48,8 +53,20 @@ def findings(home: Home, ledger: Ledger, found: ConfigStatus, stage: str | None 
     mine = [run for run in runs if Stage(run.stage) in wanted]
     jobs = [_of_run(hosting, found.config, run) for run in mine if run.job_id]
     refused = {run.stage: _refused(hosting, found.config, run) for run in mine if not run.job_id and run.error}
-    all_found = [*jobs, *refused.values(), *_held(found, wanted), *_links(home, ledger, found, wanted)]
+    held = [*_held(found, wanted), *_dead_lock(home, ledger, found, airflow)]
+    all_found = [*jobs, *refused.values(), *held, *_links(home, ledger, found, wanted)]
     return [one for one in all_found if one.causes]
+
+
+def _dead_lock(home: Home, ledger: Ledger, found: ConfigStatus, airflow: Airflow | None) -> list[Finding]:
+    """A lock that nothing alive uses, while runs wait for it."""
+    held = locks(home, ledger, found.config, airflow=airflow) if found.waiting else []
+    dead = [one for one in held if one.in_use is None]
+    lines = [f"held by {one.holder} until {stamp(one.until)}; nothing of it is alive, and a run waits" for one in dead]
+    row = BY_NAME["lock_held"]
+    fix = f"ringrift lock {found.config} --release"
+    causes = [Cause(row.cause, row.title, [line], SAID_OUTRIGHT, fix, row.anchor) for line in lines]
+    return [Finding(found.config, Stage.SELFPLAY.value, None, None, "waiting", causes)]
 
 
 def of_job(home: Home, job_id: str) -> Finding:

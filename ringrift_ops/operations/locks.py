@@ -10,6 +10,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.ledger import Lease, Ledger, generation_lease
 from ringrift_ops.operations.by import By
+from ringrift_ops.operations.control import UNDER_WAY, Airflow
 from ringrift_ops.settings import CONFIGS, LEASES, config_named
 from ringrift_ops.stages.hosting import Hosting
 
@@ -30,21 +31,32 @@ class Lock:
     in_use: str | None
 
 
-def locks(home: Home, ledger: Ledger, config: str | None = None, now: datetime | None = None) -> list[Lock]:
-    """Return the locks that are held (of one config); raises ``UnknownConfigError``."""
+def locks(
+    home: Home,
+    ledger: Ledger,
+    config: str | None = None,
+    now: datetime | None = None,
+    airflow: Airflow | None = None,
+) -> list[Lock]:
+    """Return the locks that are held (of one config); raises ``UnknownConfigError``.
+
+    Without ``airflow`` a run that asked of late counts as alive; with it, one that is over does not.
+    """
     moment = now or datetime.now(UTC)
     found = []
     for key in CONFIGS if config is None else [config_named(config).key]:
         lease = ledger.lease(generation_lease(key))
         if lease is None or lease.holder is None:
             continue
-        in_use = _in_use(home, ledger, key, lease, moment)
+        in_use = _in_use(home, ledger, key, lease, moment, airflow)
         if in_use is not None or lease.expires_at > moment:
             found.append(Lock(key, lease.holder, lease.acquired_at, lease.expires_at, lease.generation, in_use))
     return found
 
 
-def _in_use(home: Home, ledger: Ledger, config: str, lease: Lease, now: datetime) -> str | None:
+def _in_use(
+    home: Home, ledger: Ledger, config: str, lease: Lease, now: datetime, airflow: Airflow | None
+) -> str | None:
     if lease.generation is None:
         return lease.holder if lease.expires_at > now else None
     hosting = Hosting(home, ledger)
@@ -55,19 +67,31 @@ def _in_use(home: Home, ledger: Ledger, config: str, lease: Lease, now: datetime
             return f"job {run.job_id}" + ("" if run.host is None else f" on host {run.host}")
     heard = now - timedelta(seconds=LEASES.waiting_seconds)
     for wait in ledger.waits(config):
-        if wait.generation == lease.generation and wait.seen_at >= heard:
+        mine = wait.generation == lease.generation and wait.seen_at >= heard
+        if mine and (airflow is None or _goes_on(airflow, config, wait.run_id)):
             return f"run {wait.run_id}, which waits for {wait.condition.value}"
     return None
 
 
-def release(home: Home, ledger: Ledger, by: By, config: str, now: datetime | None = None) -> Lock | None:
+def _goes_on(airflow: Airflow, config: str, run_id: str) -> bool:
+    return any(run["dag_run_id"] == run_id for state in UNDER_WAY for run in airflow.runs(config, state=state))
+
+
+def release(
+    home: Home,
+    ledger: Ledger,
+    by: By,
+    config: str,
+    now: datetime | None = None,
+    airflow: Airflow | None = None,
+) -> Lock | None:
     """Release the lock of a config and return it as it was; None when nobody held it.
 
     The holder's token is void from here on. A lock in use is released only with a reason: :class:`LockInUseError`
     names who uses it. Raises ``UnknownConfigError``.
     """
     key = config_named(config).key
-    held = locks(home, ledger, key, now)
+    held = locks(home, ledger, key, now, airflow)
     if not held:
         return None
     lock = held[0]
@@ -80,4 +104,7 @@ def release(home: Home, ledger: Ledger, by: By, config: str, now: datetime | Non
     reason = by.reason or f"{lock.holder} shows no sign of life"
     by.audited(ledger, "release lock", key, holder=lock.holder, generation=lock.generation, in_use=lock.in_use)
     ledger.force_release_lease(generation_lease(key), reason=reason, actor=by.actor, now=now)
+    if lock.in_use is None and airflow is not None and lock.generation is not None:
+        # Its run is over; else its generation would keep its turn until it has been silent for long enough.
+        ledger.withdraw_generation(lock.generation, f"lock released by {by.actor}: {reason}")
     return lock

@@ -40,7 +40,7 @@ class UnknownFixError(UsageError):
 
 def lock_is_free_or_used(controls: Controls, config: str) -> tuple[bool, str]:
     """Nobody holds the lock, or somebody alive does."""
-    held = locks(controls.home, controls.ledger, config)
+    held = locks(controls.home, controls.ledger, config, airflow=controls.airflow)
     if not held:
         return True, "nobody holds it"
     in_use = held[0].in_use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger.records import Condition
+from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls
 from ringrift_ops.operations.diagnosis import diagnose, filled
+from ringrift_ops.operations.locks import locks, release
 from ringrift_ops.operations.traces import Evidence
 from ringrift_ops.operations.verification import verify
 from ringrift_ops.settings import Settings
@@ -76,3 +80,23 @@ def test_R33_the_list_of_jobs_says_what_an_exit_code_means(house: Home, capsys: 
     none, no = capsys.readouterr().out.splitlines()[1:]
     assert none.endswith("exited")
     assert no.endswith("exited, code 1: a gate said no")
+
+
+class NoRuns:
+    """An Airflow in which no run is under way."""
+
+    def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]:
+        return []
+
+
+def test_R23_the_lock_of_a_run_that_is_over_is_dead_and_gives_up_its_turn(bench: Any, house: Home) -> None:
+    generation, _ = bench.running()
+    bench.ledger.note_wait(generation.id, "hex8_2p", Condition.TRAINING)
+    airflow: Any = NoRuns()
+    assert [one.in_use is None for one in locks(house, bench.ledger)] == [False], "it asked of late"
+    assert [one.in_use for one in locks(house, bench.ledger, airflow=airflow)] == [None]
+    behind = bench.ledger.ensure_generation("hex8_2p", None, "the next", datetime.now(UTC), "tiny")
+    assert bench.ledger.try_grant_generation(behind.id) is None
+    freed = release(house, bench.ledger, By.here("", "cli"), "hex8_2p", airflow=airflow)
+    assert freed is not None
+    assert bench.ledger.try_grant_generation(behind.id) is not None

@@ -34,6 +34,18 @@ FAST: dict[str, Any] = {
 """The profile tiny, still smaller: half a minute of work. Of 20 games none for validation is a matter of 1 in 10^6."""
 
 
+def write_settings(home: Home, **profile: Any) -> None:
+    """Write `config/settings.yaml`: the profile tiny, ``profile`` over :data:`FAST`, and ``destinations``."""
+    more = {name: profile.pop(name) for name in ("destinations",) if name in profile}
+    lines = [f"{name}: {json.dumps(value)}" for name, value in ({"profile": "tiny"} | more).items()]
+    lines += [
+        "profiles:",
+        "  tiny:",
+        *(f"    {name}: {json.dumps(value)}" for name, value in (FAST | profile).items()),
+    ]
+    home.settings_file.write_text("\n".join(lines) + "\n")
+
+
 @dataclass
 class Ground:
     """A running platform, the folder that its operator stands in, and the ways to spoil it."""
@@ -57,14 +69,7 @@ class Ground:
 
     def settings(self, **profile: Any) -> None:
         """Set the profile, ``profile`` over :data:`FAST`."""
-        more = {name: profile.pop(name) for name in ("destinations",) if name in profile}
-        lines = [f"{name}: {json.dumps(value)}" for name, value in ({"profile": "tiny"} | more).items()]
-        lines += [
-            "profiles:",
-            "  tiny:",
-            *(f"    {name}: {json.dumps(value)}" for name, value in (FAST | profile).items()),
-        ]
-        self.home.settings_file.write_text("\n".join(lines) + "\n")
+        write_settings(self.home, **profile)
 
     def type(self, command: str) -> list[str]:
         """Run a command that must succeed, as a person would."""
@@ -174,6 +179,7 @@ def ground_in(folder: Path) -> Iterator[Ground]:
     with mounted(root):
         home = Home(root).ensure()
         with_users(home)
+        write_settings(home)
         process = start(root, PYTHONPATH="", PROFILE="", RINGRIFT_HTTP_RATE="6000")
         try:
             until(
