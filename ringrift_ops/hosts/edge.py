@@ -193,8 +193,9 @@ class EdgeJobs:
 
     def nets(self) -> dict[str, str]:
         """Return {config: sha256} of the canonical nets that the host has by its own last word."""
-        node = self.mirror.node()
-        return {} if node is None else dict(node["facts"].get("nets") or {})
+        told = (self.mirror.node() or {"facts": {}})["facts"].get("nets")
+        nets = told.items() if isinstance(told, dict) else ()  # what a host says is not to be trusted
+        return {config: sha for config, sha in nets if isinstance(sha, str)}
 
     def submit_or_adopt(self, job: Job, *, anew: bool = False) -> Submitted:
         """Make sure that the work of ``job`` is wanted, under way or done; with ``anew`` done is not enough."""
