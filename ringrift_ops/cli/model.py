@@ -99,7 +99,7 @@ def availability(
     """Show where a config's canonical net is: asked of every host and folder now, beside what the ledger knows."""
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.settings import config_named
-    from ringrift_ops.stages.delivering import check_model_availability, wait_for_model_distribution
+    from ringrift_ops.stages.availability import check_model_availability, wait_for_model_distribution
     from ringrift_ops.stages.specs import HOST_DESTINATION
 
     canonical = Ledger.open().canonical(config_named(name).key)

@@ -26,7 +26,7 @@ from ringrift_ops.operations.notify import LOG as ALERTS_LOG
 from ringrift_ops.operations.removal import Removal, Tally, size_of
 from ringrift_ops.settings import CONFIGS, RETENTION
 from ringrift_ops.stages.curves import FOLDER as CURVES
-from ringrift_ops.stages.specs import Sha256
+from ringrift_ops.stages.specs import HOST_DESTINATION, Sha256
 from ringrift_ops.store import sha256_file
 
 LEASE = "retention"
@@ -206,8 +206,9 @@ def _used(artifact: Artifact, in_use: set[str]) -> bool:
 
 
 def _copy_of(home: Home, ledger: Ledger, artifact: Artifact) -> Path | None:
-    """Return a delivered copy whose bytes are right now those of the artifact."""
-    for delivery in ledger.deliveries(artifact.sha):
+    """Return a delivered copy on this machine whose bytes are right now those of the artifact."""
+    here = [one for one in ledger.deliveries(artifact.sha) if not one.destination.startswith(HOST_DESTINATION)]
+    for delivery in here:
         path = home.resolve(delivery.path)
         if delivery.verified and path.is_file() and sha256_file(path) == artifact.sha:
             return path

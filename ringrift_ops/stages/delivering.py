@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-from ringrift_ops.errors import InfrastructureError, RingRiftError
+from ringrift_ops.errors import RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import AwayHostError, DamagedTransferError, UnreachableHostError
 from ringrift_ops.hosts.files import push
 from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.ledger import Ledger
-from ringrift_ops.settings import CONFIGS, HOSTS, Settings
+from ringrift_ops.settings import CONFIGS, HOSTS
 from ringrift_ops.stages import edge_nets
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.links import WEIGHTS_SUFFIX, Net
 from ringrift_ops.stages.specs import HOST_DESTINATION, NODE_LINK, NODE_STORE, Delivery, Sha256
-from ringrift_ops.store import Store, copy_verified, replace_symlink, sha256_file
-
-_LOOK_SECONDS = 0.5
-
-
-class DistributionTimeoutError(InfrastructureError):
-    """A net has not reached every host and folder in time."""
+from ringrift_ops.store import Store, copy_verified, replace_symlink
 
 
 def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False) -> Delivery:
@@ -60,17 +53,15 @@ def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:
     source = Store(hosting.home).get(net.sha, WEIGHTS_SUFFIX)
     path, link = hosting.home.relative(source), canonical_name(hosting.home, net.config)
     push(remote, source, path, net.sha, read_only=True, force=force)
-    if _newest(hosting.ledger, net.config) == net.sha:
+    if newest(hosting.ledger, net.config) == net.sha:
         remote.answer("link", link=link, target=path)
         _read_back(remote, link, net)
         hosting.seen(host)
-    newest = _newest(hosting.ledger, net.config)
-    if newest is not None and newest != net.sha:
-        later = _to_host(hosting, Net(net.config, newest), host, force=False)
-        _record(hosting.ledger, Net(net.config, newest), later, None, 0)
-        return Delivery(
-            destination=destination, path=path, verified=True, error=f"superseded by {newest}", state="stale"
-        )
+    now = newest(hosting.ledger, net.config)
+    if now is not None and now != net.sha:
+        later = _to_host(hosting, Net(net.config, now), host, force=False)
+        record(hosting.ledger, Net(net.config, now), later, None, 0)
+        return Delivery(destination=destination, path=path, verified=True, error=f"superseded by {now}", state="stale")
     return Delivery(destination=destination, path=path, verified=True, error=None, state="verified")
 
 
@@ -106,12 +97,14 @@ def canonical_name(home: Home, config: str) -> str:
     return home.relative(home.canonical_link(config))
 
 
-def _newest(ledger: Ledger, config: str) -> Sha256 | None:
+def newest(ledger: Ledger, config: str) -> Sha256 | None:
+    """Return the canonical net of a config, None when there is none."""
     canonical = ledger.canonical(config)
     return None if canonical is None else canonical.sha
 
 
-def _record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None, token: int) -> None:
+def record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None, token: int) -> None:
+    """Tell the ledger how a net stands at a destination. Raises ``StaleTokenError``."""
     ledger.record_delivery(
         net.sha,
         delivery.destination,
@@ -124,94 +117,17 @@ def _record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None
     )
 
 
-def record(ledger: Ledger, net: Net, delivery: Delivery, generation: int | None, token: int) -> None:
-    """Tell the ledger how a net stands at a destination. Raises ``StaleTokenError``."""
-    _record(ledger, net, delivery, generation, token)
-
-
 def catch_up(hosting: Hosting, host: str) -> list[Sha256]:
     """Bring a host to the canonical net of every config, and return what it lacked; looks at its own files, by hash."""
     brought = []
     remote = hosting.remote(host)
     for config in CONFIGS:
-        sha = _newest(hosting.ledger, config)
+        sha = newest(hosting.ledger, config)
         if sha is None:
             continue
         found = remote.answer("file", seconds=HOSTS.digest_seconds, path=canonical_name(hosting.home, config))
         if found is None or found["sha"] != sha:
             net = Net(config, sha)
-            _record(hosting.ledger, net, _to_host(hosting, net, host, force=False), None, 0)
+            record(hosting.ledger, net, _to_host(hosting, net, host, force=False), None, 0)
             brought.append(sha)
     return brought
-
-
-def check_model_availability(name: str, home: Home | None = None) -> dict[str, bool]:
-    """Return, for every host and folder, whether the canonical net of config ``name`` is there, by its hash now.
-
-    ``name``: a config key, or ``canonical_<config>``. A host that cannot be asked has it not (R57).
-    """
-    place = home or Home.find()
-    return {node: why is None for node, why in _missing(_hosting(place), _config_of(name)).items()}
-
-
-def wait_for_model_distribution(name: str, timeout: float | None = None, home: Home | None = None) -> dict[str, bool]:
-    """Return :func:`check_model_availability` once every node has the net.
-
-    ``timeout`` in seconds, else ``RINGRIFT_DISTRIBUTION_TIMEOUT`` (300). Raises :class:`DistributionTimeoutError` with
-    the reason for each node (R57, R58).
-    """
-    place = home or Home.find()
-    hosting, config = _hosting(place), _config_of(name)
-    seconds = Settings.load(place).distribution_timeout if timeout is None else timeout
-    deadline = time.monotonic() + seconds
-    while True:
-        missing = _missing(hosting, config)
-        if not any(missing.values()):
-            return dict.fromkeys(missing, True)
-        if time.monotonic() >= deadline:
-            told = "; ".join(f"{node}: {why}" for node, why in missing.items() if why is not None)
-            raise DistributionTimeoutError(
-                f"{config}: after {seconds:g} s not everywhere: {told}. "
-                "`ringrift cluster sync` brings it to hosts that are back"
-            )
-        time.sleep(_LOOK_SECONDS)
-
-
-def _hosting(home: Home) -> Hosting:
-    return Hosting(home, Ledger.open(Settings.load(home).ledger_url))
-
-
-def _config_of(name: str) -> str:
-    from ringrift_ops.settings import config_named
-
-    return config_named(name.removeprefix("canonical_").removesuffix(WEIGHTS_SUFFIX)).key
-
-
-def _missing(hosting: Hosting, config: str) -> dict[str, str | None]:
-    """Return by node why it lacks the canonical net, None where it has it."""
-    from ringrift_ops.stages.fleet import on_all
-
-    sha = _newest(hosting.ledger, config)
-    if sha is None:
-        return {}
-    link = canonical_name(hosting.home, config)
-
-    def look(host: str) -> dict[str, str | None]:
-        edge = hosting.edge(host)
-        if edge is not None:
-            edge.check_there()
-            return {"sha": edge.nets().get(config)}
-        found = hosting.remote(host).answer("file", within=HOSTS.health_seconds, path=link)
-        return {"sha": None if found is None else str(found["sha"])}
-
-    reports = on_all(list(hosting.inventory.hosts), look)
-    nodes = {one.host: one.error or (None if one.facts["sha"] == sha else _why(one.facts["sha"])) for one in reports}
-    for folder in Settings.load(hosting.home).destinations:
-        here = Path(folder) / Path(link).name
-        held = sha256_file(here) if here.is_file() else None
-        nodes[folder] = None if held == sha else _why(held)
-    return nodes
-
-
-def _why(held: str | None) -> str:
-    return "it has no such net" if held is None else f"it has {held[:16]}, an older one"

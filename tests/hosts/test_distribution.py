@@ -19,7 +19,7 @@ from ringrift_ops.ledger import Ledger, generation_lease
 from ringrift_ops.network.weights import fresh_network, weights_bytes
 from ringrift_ops.settings import HOSTS
 from ringrift_ops.stages import distribute, fleet, hosting
-from ringrift_ops.stages.delivering import (
+from ringrift_ops.stages.availability import (
     DistributionTimeoutError,
     check_model_availability,
     wait_for_model_distribution,

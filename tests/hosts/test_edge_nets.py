@@ -22,7 +22,7 @@ from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.settings import EDGE
 from ringrift_ops.stages import edge_nets
-from ringrift_ops.stages.delivering import check_model_availability, wait_for_model_distribution
+from ringrift_ops.stages.availability import check_model_availability, wait_for_model_distribution
 from ringrift_ops.stages.edge import Carrier
 from ringrift_ops.store import sha256_file
 from tests.hosts import edge

@@ -39,21 +39,9 @@ class Years:
         for number in range(generations):
             generation, lease = bench.running(f"run{number}")
             common = {"config": "hex8_2p", "generation": generation.id, "token": lease.token}
-
-            def made(
-                kind: str, suffix: str, parents: Any, number: int = number, common: Any = common, **meta: Any
-            ) -> str:
-                content = f"{kind} {number}".encode()
-                sha, path = Store(house).put(content, suffix)
-                place = house.relative(path)
-                self.ledger.record_artifact(
-                    sha, kind, place, len(content), parents=parents, meta=meta, now=bench.later(1), **common
-                )
-                return sha
-
-            self.games.append(made("games", ".db", [], games=9, moves=90))
-            self.datasets.append(made("dataset", ".npz", [(self.games[-1], "games")], samples=9))
-            self.nets.append(made("weights", ".safetensors", [(self.datasets[-1], "dataset")]))
+            self.games.append(self._made("games", number, [], common, games=9, moves=90))
+            self.datasets.append(self._made("dataset", number, [(self.games[-1], "games")], common, samples=9))
+            self.nets.append(self._made("weights", number, [(self.datasets[-1], "dataset")], common))
             if number == 0:
                 self.ledger.compare_and_swap_canonical(
                     "hex8_2p", None, self.nets[0], lease.token, generation=generation.id, reason="won", actor="test",
@@ -61,7 +49,7 @@ class Years:
                 )  # fmt: skip
             self.ledger.finish_generation(generation.id, Outcome.PASS, "done", lease.token, bench.now)
 
-    def _made(self, kind: str, number: int, parents: Any, common: dict[str, Any], **meta: Any) -> str:
+    def _made(self, kind: str, number: int, parents: Any, common: dict[str, Any], **meta: Any) -> Any:
         content = f"{kind} {number}".encode()
         suffix = {"games": ".db", "dataset": ".npz", "weights": ".safetensors"}[kind]
         sha, path = Store(self.house).put(content, suffix)
@@ -111,6 +99,16 @@ def test_F18_a_net_goes_only_when_a_whole_copy_lies_elsewhere_and_never_one_that
     assert sorted(removed(plan, "net"), key=str) == sorted([years.nets[1], years.nets[3]])
     assert plan.kept["net"]["the only copy"] == 1
     assert plan.kept["net"]["was in force, or one that was descends from it"] == 1
+
+
+def test_F18_a_net_that_only_hosts_have_besides_stays(years: Years, house: Home) -> None:
+    """A delivery to a host names its path there, which here is the artifact itself."""
+    for net in years.nets[:4]:
+        place = house.relative(Store(house).get(net))
+        years.ledger.record_delivery(net, "host:box", place, verified=True, error=None, generation=None, token=0)
+    plan = years.plan()
+    assert removed(plan, "net") == []
+    assert plan.kept["net"]["the only copy"] == 3
 
 
 def test_F18_games_are_never_removed(years: Years) -> None:
