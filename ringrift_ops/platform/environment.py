@@ -320,7 +320,7 @@ def _options(installation: Installation, kept: Secrets, ports: Ports, workers: i
             "min_file_process_interval": 30,
             "parsing_processes": 1,
         },
-        "triggerer": {"capacity": 200},
+        "triggerer": {"capacity": 1_000},
         "api": {
             "host": LOOPBACK,
             "port": ports.web,
