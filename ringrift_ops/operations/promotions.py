@@ -293,7 +293,7 @@ def announce(home: Home, settings: Settings, ledger: Ledger, by: By, config: str
 
 def follow(home: Home, settings: Settings, ledger: Ledger, config: str, sha: Sha256) -> Followed:
     """Do what follows a promotion: links, then every destination; one that fails holds up no other."""
-    links = [link.path.name for link in repair_links(home, ledger)]
+    links = [link.path.name for link in repair_links(home, ledger, [config])]
     spec = DistributeSpec(
         config=config, generation=None, token=0, seed=0, weights=sha,
         destinations=[*settings.destinations, *host_destinations(home)],

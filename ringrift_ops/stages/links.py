@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.settings import CONFIGS
 from ringrift_ops.stages.specs import Sha256
-from ringrift_ops.store import Store, replace_symlink
+from ringrift_ops.store import MissingObjectError, Store, replace_symlink
 
 WEIGHTS_SUFFIX = ".safetensors"
 
@@ -45,10 +46,10 @@ class Link:
     state: LinkState
 
 
-def links_of(home: Home, ledger: Ledger) -> list[Link]:
+def links_of(home: Home, ledger: Ledger, configs: Iterable[str] = tuple(CONFIGS)) -> list[Link]:
     """Return both links of every config that has a canonical net, and stray links of those that have none."""
     found = []
-    for config in CONFIGS:
+    for config in configs:
         canonical = ledger.canonical(config)
         sha = None if canonical is None else canonical.sha
         target = None if sha is None else Store(home).path(sha, WEIGHTS_SUFFIX)
@@ -69,15 +70,23 @@ def _state(path: Path, target: Path | None) -> LinkState | None:
     return LinkState.RIGHT if right else LinkState.WRONG
 
 
-def repair_links(home: Home, ledger: Ledger) -> list[Link]:
-    """Make every link agree with the ledger and return those that did not. A stray link is removed; a file never is.
+def repair_links(home: Home, ledger: Ledger, configs: Iterable[str] = tuple(CONFIGS)) -> list[Link]:
+    """Make the links of ``configs`` agree with the ledger and return those that did not. A stray link is removed; a
+    file never is.
 
-    Raises :class:`~ringrift_ops.store.MissingObjectError`, :class:`~ringrift_ops.store.WriteError`.
+    Raises :class:`~ringrift_ops.store.WriteError`, and :class:`~ringrift_ops.store.MissingObjectError` once all others
+    are right.
     """
-    wrong = [link for link in links_of(home, ledger) if link.state is not LinkState.RIGHT]
+    wrong = [link for link in links_of(home, ledger, configs) if link.state is not LinkState.RIGHT]
+    missing: MissingObjectError | None = None
     for link in wrong:
         if link.target is not None:
-            replace_symlink(link.path, link.target)
+            try:
+                replace_symlink(link.path, link.target)
+            except MissingObjectError as error:
+                missing = missing or error
         elif link.path.is_symlink():
             link.path.unlink(missing_ok=True)
+    if missing is not None:
+        raise missing
     return wrong

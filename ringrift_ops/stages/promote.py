@@ -48,7 +48,7 @@ def run(spec: PromoteSpec, report: Report) -> PromoteResult:
     current = ledger.canonical(spec.config)
     before = None if current is None else current.sha
     if before == spec.candidate:
-        repair_links(home, ledger)
+        repair_links(home, ledger, [spec.config])
         return PromoteResult(promoted=True, canonical=before, previous=evaluation.previous, reason="already canonical")
     refused = None
     if evaluation.verdict != Verdict.PASS:
@@ -74,7 +74,7 @@ def run(spec: PromoteSpec, report: Report) -> PromoteResult:
         actor="pipeline",
         evaluation=evaluation.id,
     )
-    repair_links(home, ledger)
+    repair_links(home, ledger, [spec.config])
     report(Heartbeat(stage=Stage.PROMOTE, phase="promoted", done=1, total=1, unit="nets"))
     return PromoteResult(promoted=True, canonical=spec.candidate, previous=before, reason=evaluation.reason)
 
@@ -98,7 +98,7 @@ def _forced(home: Home, ledger: Ledger, spec: PromoteSpec, waiver: int) -> Promo
             spec.config, before, spec.candidate, spec.token,
             generation=spec.generation, reason=reason, actor=allowed.actor, kind="forced",
         )  # fmt: skip
-    repair_links(home, ledger)
+    repair_links(home, ledger, [spec.config])
     return PromoteResult(promoted=True, canonical=spec.candidate, previous=before, reason=reason)
 
 
@@ -122,5 +122,5 @@ def roll_back(
     moved = ledger.compare_and_swap_canonical(
         config, expected, to, token, generation=None, reason=reason, actor=actor, kind=kind
     )
-    repair_links(home, ledger)
+    repair_links(home, ledger, [config])
     return moved

@@ -111,7 +111,8 @@ def test_trainings_have_a_queue_of_their_own_where_one_is_named(
 def test_a_gates_no_wrong_usage_and_missing_data_are_final_and_infrastructure_is_not(dags: dict[str, DAG]) -> None:
     from airflow.sdk import RetryAction
 
-    from ringrift_ops.airflow.work import NoEvidenceError, StalledError
+    from ringrift_ops.airflow.verifying import NoEvidenceError
+    from ringrift_ops.airflow.work import StalledError
     from ringrift_ops.hosts.jobs import JobFailedError, JobMisusedError, JobRefusedError
 
     policy = dags["hex8_2p"].get_task("gauntlet").retry_policy

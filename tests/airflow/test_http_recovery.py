@@ -46,7 +46,7 @@ def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_
     generation, lease = bench.running("recovery", CONFIG)
     first, _ = in_force(platform, generation, lease, "first", None)
     second, games = in_force(platform, generation, lease, "second", first)
-    repair_links(platform.home, platform.ledger)
+    repair_links(platform.home, platform.ledger, [CONFIG])
     asked = {"config": CONFIG}
     assert door.post("/admin/rollback", asked, 403, "otto")["permission"] == "admin"
     assert "reason" in door.post("/admin/rollback", asked, 400)["detail"]

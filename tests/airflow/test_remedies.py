@@ -75,7 +75,7 @@ def test_R80_the_dag_mends_a_lease_a_silent_job_a_link_and_a_delivery_and_it_is_
     generation, lease = bench.running("won", IN_FORCE)
     net, _ = in_force(platform, generation, lease, "mended", None)
     platform.ledger.finish_generation(generation.id, Outcome.PASS, "won", lease.token)
-    repair_links(platform.home, platform.ledger)
+    repair_links(platform.home, platform.ledger, [IN_FORCE])
     platform.home.best_link(IN_FORCE).unlink()
     platform.home.best_link(IN_FORCE).symlink_to("nowhere")
 

@@ -7,12 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ringrift_ops.airflow import work as work_module
-from ringrift_ops.airflow.triggers import JobTrigger
 from ringrift_ops.airflow.verifying import LostJobError
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.home import Home
@@ -35,6 +34,9 @@ from ringrift_ops.stages import moving
 from ringrift_ops.stages.specs import Stage, TrainSpec
 from ringrift_ops.store import sha256_file
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
+
+if TYPE_CHECKING:
+    from ringrift_ops.airflow.triggers import JobTrigger
 
 CONFIG = "hex8_2p"
 SMALL = """\
@@ -113,6 +115,8 @@ def fired(trigger: JobTrigger) -> dict[str, object]:
 
 def decided(work: Work, token: int, say: Callable[[str], object]) -> Iterator[dict[str, object]]:
     """Do what the task of the first shard does each time that its trigger wakes it, until the shard is over."""
+    from ringrift_ops.airflow.triggers import JobTrigger  # brings in Airflow, which reads its environment only once
+
     run = {
         "config": CONFIG, "logical_date": None, "run_id": "run1", "run_after": work.generation.run_after.isoformat(),
         "profile": "tiny", "candidate": None, "games": None,
@@ -348,6 +352,7 @@ def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd])
 def test_a_shard_that_crawls_is_begun_again_by_the_task_that_its_trigger_wakes(
     work: Work, pair: tuple[Sshd, Sshd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(work.home.airflow))
     quick = MOVING.model_copy(update={"least_seconds": 2.0, "gain_seconds": 2.0, "look_seconds": 0.2})
     monkeypatch.setattr(moving, "MOVING", quick)
     work.home.settings_file.write_text(SMALL.replace("first_games: 20", "first_games: 800"))

@@ -14,7 +14,7 @@ from ringrift_ops.operations.control import Controls
 from ringrift_ops.operations.verification import LISTS, UnknownFixError, verify
 from ringrift_ops.settings import Settings
 from ringrift_ops.stages.links import repair_links
-from ringrift_ops.store import Store
+from ringrift_ops.store import MissingObjectError, Store
 
 
 @pytest.fixture
@@ -22,17 +22,26 @@ def controls(bench: Any, house: Home) -> Controls:
     return Controls(house, Settings.load(house), bench.ledger, None)
 
 
-def promoted(bench: Any, house: Home) -> str:
+def promoted(bench: Any, house: Home, config: str = "hex8_2p") -> str:
     """A net in force whose file is in the store."""
-    generation, lease = bench.running()
-    sha, path = Store(house).put(b"a net", ".safetensors")
-    common = {"config": "hex8_2p", "generation": generation.id, "token": lease.token}
+    generation, lease = bench.running(config=config)
+    sha, path = Store(house).put(f"a net of {config}".encode(), ".safetensors")
+    common = {"config": config, "generation": generation.id, "token": lease.token}
     bench.ledger.record_artifact(sha, "weights", house.relative(path), 5, parents=[], meta={}, now=bench.now, **common)
     bench.ledger.compare_and_swap_canonical(
-        "hex8_2p", None, sha, lease.token, generation=generation.id, reason="won", actor="test", kind="forced"
+        config, None, sha, lease.token, generation=generation.id, reason="won", actor="test", kind="forced"
     )
-    repair_links(house, bench.ledger)
+    repair_links(house, bench.ledger, [config])
     return str(sha)
+
+
+def test_R55_a_net_that_is_lost_keeps_no_other_config_from_its_links(bench: Any, house: Home) -> None:
+    Store(house).get(promoted(bench, house, "hex8_2p")).unlink()
+    sha = promoted(bench, house, "square8_2p")
+    house.best_link("square8_2p").unlink()
+    with pytest.raises(MissingObjectError, match="canonical_hex8_2p"):
+        repair_links(house, bench.ledger)
+    assert house.best_link("square8_2p").resolve() == Store(house).get(sha)
 
 
 @pytest.mark.parametrize("fix", LISTS)
