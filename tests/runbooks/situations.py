@@ -27,9 +27,9 @@ Variables = dict[str, str]
 Situation = Callable[[Ground], AbstractContextManager[Variables]]
 
 SITUATIONS: dict[str, Situation] = {}
-SOME = {"epochs": 60, "checkpoint_every_steps": 5}
+SOME = {"epochs": 1000, "checkpoint_every_steps": 50}
 """A training of some ten seconds."""
-LONG = {"epochs": 400, "checkpoint_every_steps": 5}
+LONG = {"epochs": 1000, "batch_size": 8, "checkpoint_every_steps": 50}
 """A training that lasts until something happens to it."""
 
 
@@ -82,7 +82,7 @@ def memory_gone(ground: Ground) -> Iterator[Variables]:
 def memory_tight(ground: Ground) -> Iterator[Variables]:
     """A training runs out of memory once, and the remedy is on."""
     ground.generation()
-    ground.settings(epochs=30, batch_size=512)
+    ground.settings(**SOME)
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     one = ground.training()
     with suppress(psutil.Error):
