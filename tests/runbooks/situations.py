@@ -331,9 +331,14 @@ def alert(ground: Ground) -> Iterator[Variables]:
     """A file has filled the disk, and the DAG `alerts` has looked."""
     with disk_full(ground):
         ground.api.patch("/dags/alerts", {"is_paused": False})
-        until("the incident is open", SECONDS, lambda: ground.ledger.incidents(firing=True))
+        found = until("the incident is open", SECONDS, lambda: _of_the_disk(ground))
         ground.api.patch("/dags/alerts", {"is_paused": True})
-        yield {}
+        yield {"ID": str(found)}
+
+
+def _of_the_disk(ground: Ground) -> int | None:
+    opened = ground.ledger.incidents(firing=True)
+    return next((one.id for one in opened if one.rule == "resource_use" and "disk" in one.summary), None)
 
 
 @situation
