@@ -97,8 +97,8 @@ def checkpoint_corrupt(ground: Ground) -> Iterator[Variables]:
     ground.generation()
     ground.settings(**SOME, remedies=[])
     ground.start(f"ringrift start {CONFIG}")
-    ground.training()
-    folder = until("it has checkpoints", SECONDS, lambda: _checkpoints(ground))
+    since = ground.training().create_time()
+    folder = until("it has checkpoints", SECONDS, lambda: _checkpoints(ground, since))
     _kill_in(ground)
     for path in folder.glob("checkpoint*"):
         path.chmod(0o644)
@@ -107,9 +107,10 @@ def checkpoint_corrupt(ground: Ground) -> Iterator[Variables]:
     yield {"JOB": ground.job("train")}
 
 
-def _checkpoints(ground: Ground) -> Path | None:
-    newest = max(ground.home.training.glob("checkpoints/*/checkpoint*"), key=lambda one: one.stat().st_mtime_ns,
-                 default=None)  # fmt: skip
+def _checkpoints(ground: Ground, since: float) -> Path | None:
+    """Return the folder of the checkpoints that were written since then."""
+    found = [one for one in ground.home.training.glob("checkpoints/*/checkpoint*") if one.stat().st_mtime > since]
+    newest = max(found, key=lambda one: one.stat().st_mtime_ns, default=None)
     return None if newest is None or newest.suffix == ".corrupt" else newest.parent
 
 
