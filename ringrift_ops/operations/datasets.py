@@ -60,7 +60,7 @@ def validate_dataset(path: Path, config: str, previous: Path | None = None) -> D
 
     With ``previous`` also its drift against that one. Never raises for what is wrong with the file; that is an issue.
     """
-    again = f"`ringrift export --use-discovery --config {config} --output {path}`"
+    again = f"`ringrift export --use-discovery --config {config}{'' if _in_store(path) else f' --output {path}'}`"
     if not path.is_file():
         return _only(path, config, Issue("exists", f"there is no dataset {path}", again, blocking=True))
     if not os.access(path, os.R_OK):
@@ -103,6 +103,11 @@ def require_valid(reports: Mapping[str, DataReport]) -> None:
     if unfit:
         words = "; ".join(f"{config}: {one.check}: {one.message}; {one.fix}" for config, one in unfit.items())
         raise UnfitDatasetsError(f"{len(unfit)} of {len(reports)} datasets are unfit: {words}")
+
+
+def _in_store(path: Path) -> bool:
+    """Whether a file lies in a store, where names are hashes and nobody writes but the store itself."""
+    return path.parent.parent.name == "store" and len(path.parent.name) == 2
 
 
 def _only(path: Path, config: str, issue: Issue) -> DataReport:

@@ -53,7 +53,7 @@ def findings(
     mine = [run for run in runs if Stage(run.stage) in wanted]
     jobs = [_of_run(hosting, found.config, run) for run in mine if run.job_id]
     refused = {run.stage: _refused(hosting, found.config, run) for run in mine if not run.job_id and run.error}
-    held = [*_held(found, wanted), *_dead_lock(home, ledger, found, airflow)]
+    held = [*_held(found, wanted, mine), *_dead_lock(home, ledger, found, airflow)]
     all_found = [*jobs, *refused.values(), *held, *_links(home, ledger, found, wanted)]
     return [one for one in all_found if one.causes]
 
@@ -134,14 +134,16 @@ def _message(jobs: Transport, job_id: str) -> str:
     return ""
 
 
-def _held(found: ConfigStatus, wanted: list[Stage]) -> list[Finding]:
+def _held(found: ConfigStatus, wanted: list[Stage], runs: list[StageRun]) -> list[Finding]:
     """What the platform waits for, each cause under the first stage that it holds."""
+    jobs = [run.job_id for run in runs if run.job_id]
     seen: set[str] = set()
     result = []
     for cell in found.stages:
         if cell.stage not in wanted or cell.idle is None:
             continue
-        evidence = Evidence("", cell.stage.value, config=found.config, held=cell.idle.why.value,
+        meant = next((job for job in jobs if job in cell.idle.reason.split()), "")
+        evidence = Evidence(meant, cell.stage.value, config=found.config, held=cell.idle.why.value,
                             held_by=f"{cell.idle.reason}; {cell.idle.change}")  # fmt: skip
         causes = [one for one in diagnose(evidence) if one.cause not in seen]
         seen |= {one.cause for one in causes}

@@ -103,7 +103,7 @@ def review(told: Story) -> str:
         "",
         one.evidence,
         "",
-        *(f"- {why}" for why in one.criteria),
+        *((*(f"- {why}" for why in one.criteria), "") if one.criteria else ()),
         "## Timeline",
         "",
         *_table(told.timeline),

@@ -148,7 +148,7 @@ def loss_falls(controls: Controls, config: str) -> tuple[bool, str]:
     """The loss of the training is a number, and has improved of late."""
     status = _training(controls, config)
     metrics: dict[str, Any] = ((status.heartbeat or {}) if status is not None else {}).get("metrics") or {}
-    loss = metrics.get("loss")
+    loss = metrics.get("loss", metrics.get("epoch_train_loss"))
     if loss is None:
         return True, "no training has told a loss yet"
     stale = int(metrics.get("epochs_without_improvement") or 0)

@@ -36,7 +36,7 @@ _VARIES = [
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "TIME"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{8,64}\b"), "HASH"),
     (re.compile(r"(?<![A-Za-z0-9.])[-+]?\d[\d,]*(\.\d+)?(e-?\d+)?(?![A-Za-z])"), "N"),
-    (re.compile(r"(?<=g)\d+(?=[-_])"), "N"),
+    (re.compile(r"(?<=g)\d+(?=[-_\]])"), "N"),
     (re.compile(r"[-─━]{3,}"), "---"),
     (re.compile(r"\s+"), " "),
 ]

@@ -27,9 +27,9 @@ Variables = dict[str, str]
 Situation = Callable[[Ground], AbstractContextManager[Variables]]
 
 SITUATIONS: dict[str, Situation] = {}
-SOME = {"epochs": 60, "checkpoint_every_steps": 5}
+SOME = {"epochs": 1000, "checkpoint_every_steps": 50}
 """A training of some ten seconds."""
-LONG = {"epochs": 400, "checkpoint_every_steps": 5}
+LONG = {"epochs": 1000, "batch_size": 8, "checkpoint_every_steps": 50}
 """A training that lasts until something happens to it."""
 
 
@@ -82,7 +82,7 @@ def memory_gone(ground: Ground) -> Iterator[Variables]:
 def memory_tight(ground: Ground) -> Iterator[Variables]:
     """A training runs out of memory once, and the remedy is on."""
     ground.generation()
-    ground.settings(epochs=30, batch_size=512)
+    ground.settings(**SOME)
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     one = ground.training()
     with suppress(psutil.Error):
@@ -97,8 +97,8 @@ def checkpoint_corrupt(ground: Ground) -> Iterator[Variables]:
     ground.generation()
     ground.settings(**SOME, remedies=[])
     ground.start(f"ringrift start {CONFIG}")
-    ground.training()
-    folder = until("it has checkpoints", SECONDS, lambda: _checkpoints(ground))
+    since = ground.training().create_time()
+    folder = until("it has checkpoints", SECONDS, lambda: _checkpoints(ground, since))
     _kill_in(ground)
     for path in folder.glob("checkpoint*"):
         path.chmod(0o644)
@@ -107,9 +107,10 @@ def checkpoint_corrupt(ground: Ground) -> Iterator[Variables]:
     yield {"JOB": ground.job("train")}
 
 
-def _checkpoints(ground: Ground) -> Path | None:
-    newest = max(ground.home.training.glob("checkpoints/*/checkpoint*"), key=lambda one: one.stat().st_mtime_ns,
-                 default=None)  # fmt: skip
+def _checkpoints(ground: Ground, since: float) -> Path | None:
+    """Return the folder of the checkpoints that were written since then."""
+    found = [one for one in ground.home.training.glob("checkpoints/*/checkpoint*") if one.stat().st_mtime > since]
+    newest = max(found, key=lambda one: one.stat().st_mtime_ns, default=None)
     return None if newest is None or newest.suffix == ".corrupt" else newest.parent
 
 
@@ -318,9 +319,9 @@ def dataset_damaged(ground: Ground) -> Iterator[Variables]:
 
 @situation
 def diverging(ground: Ground) -> Iterator[Variables]:
-    """The learning rate is far too high."""
+    """Every gradient is far above what is clipped at: none of its steps is a good one."""
     ground.generation()
-    ground.settings(**SOME, learning_rate=1.0, clip_norm=1e6)
+    ground.settings(batch_size=8, clip_norm=0.0001)
     ground.start(f"ringrift trigger {CONFIG} train")
     until("the training is over", SECONDS, lambda: ended(ground))
     yield {}
@@ -331,9 +332,14 @@ def alert(ground: Ground) -> Iterator[Variables]:
     """A file has filled the disk, and the DAG `alerts` has looked."""
     with disk_full(ground):
         ground.api.patch("/dags/alerts", {"is_paused": False})
-        until("the incident is open", SECONDS, lambda: ground.ledger.incidents(firing=True))
+        found = until("the incident is open", SECONDS, lambda: _of_the_disk(ground))
         ground.api.patch("/dags/alerts", {"is_paused": True})
-        yield {}
+        yield {"ID": str(found)}
+
+
+def _of_the_disk(ground: Ground) -> int | None:
+    opened = ground.ledger.incidents(firing=True)
+    return next((one.id for one in opened if one.rule == "resource_use" and "disk" in one.summary), None)
 
 
 @situation

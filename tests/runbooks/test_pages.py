@@ -35,7 +35,7 @@ def test_a_section_of_the_runbooks_runs_as_it_stands(section: Section, ground: G
                 outputs[place] = printed
     if outputs and os.environ.get(REWRITE):
         pages.rewrite(section, outputs)
-        return
+        pytest.skip(f"written anew below {len(outputs)} of {len(section.steps)} commands")
     assert not outputs, "\n".join(told(section, outputs))
 
 

@@ -104,7 +104,8 @@ def test_a_command_runs_as_a_person_types_it_and_its_code_is_its_last_line(tmp_p
 def test_every_command_that_runs_stands_in_a_section_with_a_situation_that_there_is() -> None:
     found = [section for one in pages.pages() for section in pages.sections(one)]
     assert {one.page.stem for one in found} == {
-        "first-day", "pipeline-stage-failures", "training-loop-stalled", "model-promotion", "pipeline-orchestrator",
+        "first-day", "pipeline-stage-failures", "training-loop-stalled", "training-failures", "model-promotion",
+        "pipeline-orchestrator",
     }  # fmt: skip
     assert [one.name for one in found if one.situation not in SITUATIONS or not one.steps] == []
     text = "\n".join(one.read_text(encoding="utf-8") for one in pages.pages())
