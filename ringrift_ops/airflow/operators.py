@@ -237,7 +237,7 @@ class StageTask(OfGeneration):
 
     def _tell(self, work: Work, status: JobStatus) -> None:
         if status.attempt:  # else its host is lost, and the log with it
-            for line in work.jobs(self.stage, self.shard).log(status.job_id).text.splitlines():
+            for line in work.said(self.stage, self.shard):
                 self.log.info(line)
 
     def submit(self, work: Work, token: int) -> str:

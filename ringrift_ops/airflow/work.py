@@ -35,6 +35,7 @@ from ringrift_ops.ledger import (
     generation_lease,
 )
 from ringrift_ops.operations import breakers, disk
+from ringrift_ops.operations.jobs import last_lines
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
 from ringrift_ops.settings import HOSTS, OPERATIONS, PROFILE_VARIABLE, ProfileRow, Settings
@@ -54,6 +55,8 @@ from ringrift_ops.stages.specs import (
 if TYPE_CHECKING:
     from ringrift_ops.operations.control import Controls
 
+SHOWN_LINES = 10_000
+"""Of a job's log in the log of the task that was not there while it grew."""
 RENEW_SECONDS = 60.0
 """How often a task that follows a job renews the generation's lease."""
 
@@ -357,6 +360,10 @@ class Work:
             if not text:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
+
+    def said(self, stage: Stage, shard: int = 0) -> list[str]:
+        """Return the last lines of the log of a stage's job, over all its attempts."""
+        return last_lines(self.jobs(stage, shard), self.job_id(stage, shard), SHOWN_LINES)
 
     def twice(
         self,

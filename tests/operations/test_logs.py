@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
 from ringrift_ops.home import Home
+from ringrift_ops.hosts.jobs import Job
+from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import EventType, InvalidEventError, Ledger
 from ringrift_ops.ledger.events import SCHEMAS
 from ringrift_ops.operations.logs import FILES, write_logs
+from ringrift_ops.stages.specs import Stage
 
 A, B = "a" * 64, "b" * 64
 
@@ -125,3 +131,15 @@ def test_many_writers_at_once_write_each_event_once_and_in_order(bench: Any, hou
 def test_R79_the_files_exist_before_anything_has_happened(home: Path) -> None:
     assert main(["events"]) == 0
     assert {path.name for path in (home / "logs").glob("*.log")} == set(FILES)
+
+
+def test_R70_a_task_that_was_deferred_shows_the_end_of_a_long_log_too(house: Home) -> None:
+    work, jobs = Work.of_run("hex8_2p", None, "run", datetime.now(UTC), "tiny"), LocalJobs(house.jobs)
+    script = "print(*(f'line {n} ' + 'x' * 90 for n in range(2_000)), 'the error', sep='\\n')"
+    job_id = work.job_id(Stage.TRAIN)
+    jobs.submit_or_adopt(Job(job_id=job_id, argv=(sys.executable, "-c", script), spec={}, timeout_seconds=60))
+    jobs.wait(job_id, 60.0)
+    said = work.said(Stage.TRAIN)
+    assert len("".join(said)) > 1 << 17
+    assert [line for line in said if line.startswith(("line 0 ", "line 1999 ", "the error"))][-1] == "the error"
+    assert sum(line.startswith("line ") for line in said) == 2_000
