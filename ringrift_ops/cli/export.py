@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from ringrift_ops.cli import options as o
-from ringrift_ops.cli.parity import Databases
+from ringrift_ops.cli.parity import discovered
 from ringrift_ops.stages.specs import ExportSpec, Stage
 
+Databases = Annotated[list[Path] | None, typer.Option("--db", help="Game database; may be given several times.")]
 Discover = Annotated[
     bool, typer.Option("--use-discovery", help="Find every database of the config in the home's data/games.")
 ]
@@ -99,7 +100,10 @@ def spec_of(
     if use_discovery:
         if paths:
             raise o.OptionConflictError("--use-discovery finds the databases itself; leave --db out")
-        paths = discovered(key, quiet=quiet)
+        found = discovered(key)
+        if not quiet:
+            print("\n".join(map(str, found)))
+        paths = [one.path for one in found]
     if not paths:
         raise o.OptionConflictError(f"which games? Give --db FILE, or --use-discovery for all of {key}")
     if object_policies and not dense:
@@ -121,26 +125,3 @@ def spec_of(
             "waiver": None if waiver is None else waiver.id,
         },
     )
-
-
-def discovered(key: str, *, quiet: bool) -> list[Path]:
-    """Return every database of a config below the home's data/games; raises ``MissingDatabaseError``."""
-    import sys
-
-    from ringrift_ops.games.database import MissingDatabaseError
-    from ringrift_ops.games.discovery import discover
-    from ringrift_ops.home import Home
-
-    folder = Home.find().games
-    nothing = MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
-    if not folder.is_dir():
-        raise nothing
-    discovery = discover(folder, key)
-    if not quiet:
-        for found in discovery.found:
-            print(found)
-    for path, reason in discovery.unreadable.items():
-        print(f"{path}: left out: {reason}", file=sys.stderr)
-    if not discovery.found:
-        raise nothing
-    return [found.path for found in discovery.found]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ringrift_ops.cli import options as o
 from ringrift_ops.stages.specs import ParitySpec, Stage
 
-Databases = Annotated[list[Path] | None, typer.Option("--db", help="Game database; may be given several times.")]
+if TYPE_CHECKING:
+    from ringrift_ops.games.discovery import FoundDatabase
+
+Databases = Annotated[
+    list[Path] | None,
+    typer.Option("--db", help="Game database; may be given several times. None: those with games yet unchecked."),
+]
 Sample = Annotated[int | None, typer.Option("--sample", help="Games per database, 0 = all; else the profile's.")]
 Threshold = Annotated[
     float | None, typer.Option("--fail-threshold", help="Share of games that may differ; 0 for canonical data.")
@@ -48,9 +54,10 @@ def parity(
     from ringrift_ops.cli.running import run_stage
 
     def asked() -> ParitySpec:
+        key = config_of_databases(databases or [], config, board, players)
         return spec_of(
-            databases or [],
-            config=config_of_databases(databases or [], config, board, players),
+            databases or unchecked(key),
+            config=key,
             profile=profile,
             seed=o.seed_of(seed),
             sample=sample,
@@ -95,7 +102,7 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
     from ringrift_ops.games.reader import GameDatabase
 
     if not databases:
-        raise o.OptionConflictError("which games? Give --db FILE")
+        raise o.OptionConflictError("which games? Give --db FILE, or --config for those of a config yet unchecked")
     held: set[str] = set()
     for path in databases:
         with GameDatabase(o.existing(path, "--db")) as database:
@@ -103,6 +110,44 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
     if len(held) != 1:
         raise o.OptionConflictError(f"the databases hold {', '.join(sorted(held)) or 'no games'}: give --config")
     return held.pop()
+
+
+def discovered(key: str) -> list[FoundDatabase]:
+    """Return every database of a config below the home's data/games, and name on stderr those that cannot be read.
+
+    Raises ``MissingDatabaseError`` when there is none.
+    """
+    import sys
+
+    from ringrift_ops.games.database import MissingDatabaseError
+    from ringrift_ops.games.discovery import discover
+    from ringrift_ops.home import Home
+
+    folder = Home.find().games
+    nothing = MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
+    if not folder.is_dir():
+        raise nothing
+    discovery = discover(folder, key)
+    for path, reason in discovery.unreadable.items():
+        print(f"{path}: left out: {reason}", file=sys.stderr)
+    if not discovery.found:
+        raise nothing
+    return discovery.found
+
+
+def unchecked(key: str) -> list[Path]:
+    """Return the databases of a config below the home's data/games with games that have not passed parity.
+
+    Raises ``MissingDatabaseError`` when there is no database, ``NothingToCheckError`` when every game has passed.
+    """
+    from ringrift_ops.stages.parity import NothingToCheckError
+
+    found = discovered(key)
+    paths = [one.path for one in found if one.passed < one.games]
+    if not paths:
+        games = sum(one.games for one in found)
+        raise NothingToCheckError(f"all {games} games of {key} have passed parity; --db FILE checks one's games again")
+    return paths
 
 
 def diff(

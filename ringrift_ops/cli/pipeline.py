@@ -182,13 +182,16 @@ def parity_validation(
     as_json: o.AsJson = False,
 ) -> None:
     """Replay recorded games in both rule engines and compare."""
-    from ringrift_ops.cli import export, parity
+    from ringrift_ops.cli import parity
 
     if databases:
         key = parity.config_of_databases(databases, config, board, players)
     else:
         key = o.config_of(config, _board(config, board), players)
-        databases = export.discovered(key, quiet=as_json)
+        found = parity.discovered(key)
+        if not as_json:
+            print("\n".join(map(str, found)))
+        databases = [one.path for one in found]
     spec = parity.spec_of(
         databases, config=key, profile=profile, seed=o.seed_of(seed), sample=sample, fail_threshold=fail_threshold
     )

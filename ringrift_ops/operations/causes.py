@@ -311,7 +311,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "distribution_stuck",
         "the net does not reach its hosts",
-        "ringrift cluster sync",
+        "ringrift trigger {config} distribute",
         ("UndeliveredError", "DistributionTimeoutError", "DamagedTransferError"),
         r"not delivered to|distribution failed",
         stages=("distribute", "promote"),

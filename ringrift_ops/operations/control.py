@@ -150,10 +150,21 @@ def start_run(controls: Controls, by: By, verb: str, key: str, conf: dict[str, A
         for run in airflow.runs(key, state=state, run_type="manual"):
             if run.get("conf") == conf:
                 return Started(str(run["dag_run_id"]), new=False)
-    run_id = f"{verb}__{conf['stages'][0]}__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    run_id = run_id_of(verb, conf["stages"][0], datetime.now(UTC))
     by.audited(controls.ledger, verb, key, run_id=run_id, **conf)
     airflow.unpause(key)
     return Started(airflow.trigger(key, conf, run_id), new=True)
+
+
+def run_id_of(verb: str, stage: str, now: datetime) -> str:
+    """Return the id of a run that ``verb`` starts at ``stage``."""
+    return f"{verb}__{stage}__{now:%Y-%m-%dT%H:%M:%S}"
+
+
+def first_stage(run_id: str) -> Stage | None:
+    """Return the stage that a run of this id was started at; None where its id does not say (a schedule, the UI)."""
+    parts = run_id.split("__")
+    return Stage(parts[1]) if len(parts) == 3 and parts[1] in list(Stage) else None
 
 
 @dataclass(frozen=True)

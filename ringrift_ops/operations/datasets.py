@@ -154,7 +154,7 @@ def _row_hashes(rows: Array) -> npt.NDArray[np.uint64]:
 
 def _issues(dataset: Dataset, found: dict[str, Any], again: str) -> list[Issue]:
     issues = []
-    more = f"`ringrift selfplay --config {dataset.config}`, `ringrift parity`, then {again}"
+    more = f"`ringrift selfplay --config {dataset.config}`, `ringrift parity --config {dataset.config}`, then {again}"
     if found["games"] < DATA.least_games:
         words = f"{found['games']} games, at least {DATA.least_games} are needed"
         issues.append(Issue("quantity", words, more, blocking=True))

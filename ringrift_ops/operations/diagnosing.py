@@ -17,7 +17,7 @@ from ringrift_ops.operations.locks import locks
 from ringrift_ops.operations.sections import OF_CAUSES, text_of
 from ringrift_ops.operations.status import ConfigStatus
 from ringrift_ops.operations.traces import Evidence, NoTracesError, local_evidence, located, signal_of
-from ringrift_ops.settings import DIAGNOSIS, stage_named
+from ringrift_ops.settings import DIAGNOSIS, Settings, stage_named
 from ringrift_ops.settings.names import nearest
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.links import LinkState, links_of
@@ -53,7 +53,8 @@ def findings(
     mine = [run for run in runs if Stage(run.stage) in wanted]
     jobs = [_of_run(hosting, found.config, run) for run in mine if run.job_id]
     refused = {run.stage: _refused(hosting, found.config, run) for run in mine if not run.job_id and run.error}
-    held = [*_held(found, wanted, mine), *_dead_lock(home, ledger, found, airflow)]
+    profile = _other_profile(home, ledger, found.generation_id)
+    held = [*_held(found, wanted, mine, profile), *_dead_lock(home, ledger, found, airflow)]
     all_found = [*jobs, *refused.values(), *held, *_links(home, ledger, found, wanted)]
     return [one for one in all_found if one.causes]
 
@@ -93,7 +94,14 @@ def evidence_of(hosting: Hosting, config: str, run: StageRun) -> Evidence:
     if run.state == "failed" and run.error:
         said = [*evidence.log_tail, run.error]
         evidence = replace(evidence, state="failed", message=evidence.message or run.error, log_tail=said)
-    return replace(evidence, config=config, stage=run.stage, host=run.host)
+    profile = _other_profile(hosting.home, hosting.ledger, run.generation)
+    return replace(evidence, config=config, stage=run.stage, host=run.host, profile=profile)
+
+
+def _other_profile(home: Home, ledger: Ledger, generation_id: int | None) -> str | None:
+    """A generation's profile, where commands would take another one unless told."""
+    profile = None if generation_id is None else ledger.generation(generation_id).profile
+    return None if profile == Settings.load(home).default_profile else profile
 
 
 def collected(hosting: Hosting, host: str | None, job_id: str) -> Evidence:
@@ -134,7 +142,7 @@ def _message(jobs: Transport, job_id: str) -> str:
     return ""
 
 
-def _held(found: ConfigStatus, wanted: list[Stage], runs: list[StageRun]) -> list[Finding]:
+def _held(found: ConfigStatus, wanted: list[Stage], runs: list[StageRun], profile: str | None) -> list[Finding]:
     """What the platform waits for, each cause under the first stage that it holds."""
     jobs = [run.job_id for run in runs if run.job_id]
     seen: set[str] = set()
@@ -144,7 +152,7 @@ def _held(found: ConfigStatus, wanted: list[Stage], runs: list[StageRun]) -> lis
             continue
         meant = next((job for job in jobs if job in cell.idle.reason.split()), "")
         evidence = Evidence(meant, cell.stage.value, config=found.config, held=cell.idle.why.value,
-                            held_by=f"{cell.idle.reason}; {cell.idle.change}")  # fmt: skip
+                            held_by=f"{cell.idle.reason}; {cell.idle.change}", profile=profile)  # fmt: skip
         causes = [one for one in diagnose(evidence) if one.cause not in seen]
         seen |= {one.cause for one in causes}
         result.append(Finding(found.config, cell.stage.value, None, None, cell.status, causes))

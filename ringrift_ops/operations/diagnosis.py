@@ -16,6 +16,8 @@ SAID_OUTRIGHT, SAID, LIKELY, POSSIBLE = 0.95, 0.8, 0.6, 0.4
 UNKNOWN = "unknown"
 ENGINE_ENDS = ("engine_crash", "engine_hang")
 """Of a game's parity failure: the second engine died or hung over it."""
+_PROFILED = re.compile(r"ringrift (selfplay|export|train|gauntlet|preflight|trigger|start) ")
+"""Commands that do what their profile says."""
 _TOLD_BY = re.compile(r"^(ringrift: |job \S+ exited with code \d+: )")
 """Who tells an error once more: the command on its last line, and the platform."""
 
@@ -67,7 +69,8 @@ def _by_table(evidence: Evidence) -> Iterator[Clue]:
             if row.says(line):
                 yield row.cause, SAID, line
         if evidence.held is not None and evidence.held in row.held:
-            yield row.cause, SAID_OUTRIGHT, f"{evidence.held}: {evidence.held_by}"
+            told = evidence.held_by
+            yield row.cause, SAID_OUTRIGHT, told if told.startswith(evidence.held) else f"{evidence.held}: {told}"
 
 
 def _any(pattern: str, text: str) -> bool:
@@ -112,7 +115,7 @@ def _silent(e: Evidence) -> Iterator[Clue]:
         return
     if e.heartbeat is not None and e.heartbeat_age is not None and e.heartbeat_age > silence(e):
         phase = f"{e.heartbeat.get('phase', '')} {e.heartbeat.get('done', '')}".strip()
-        yield "hung", LIKELY, f"last sign of life {e.heartbeat_age:.0f} s ago, at {phase}"
+        yield "hung", SAID, f"last sign of life {e.heartbeat_age:.0f} s ago, at {phase}"
         for line in e.stack:
             yield "hung", SAID, line
         for one in e.gpu:
@@ -163,14 +166,16 @@ def _memory_is_meant(e: Evidence) -> bool:
 def _losses(e: Evidence) -> Iterator[Clue]:
     if e.stage != "train":
         return
+    silent = any(_silent(e))
+    sure = POSSIBLE if failed(e) or silent else SAID  # what ended or stopped it counts for more than how it went
     figures: Mapping[str, Any] = (e.heartbeat or {}).get("metrics") or {}
     stale = figures.get("epochs_without_improvement")
     if isinstance(stale, int) and stale >= DIAGNOSIS.stale_epochs:
-        yield "plateau", SAID, f"the validation loss has not improved for {stale} epochs"
+        yield "plateau", sure, f"the validation loss has not improved for {stale} epochs"
     trained, valid = figures.get("epoch_train_loss"), figures.get("epoch_validation_loss")
     trained, valid = e.result.get("train_loss", trained), e.result.get("validation_loss", valid)
     if isinstance(trained, float) and isinstance(valid, float) and valid > trained * DIAGNOSIS.worse_ratio:
-        yield "overfitting", SAID, f"validation loss {valid:.4f}, training loss {trained:.4f}"
+        yield "overfitting", sure, f"validation loss {valid:.4f}, training loss {trained:.4f}"
 
 
 def _verdict(e: Evidence) -> Iterator[Clue]:
@@ -220,7 +225,8 @@ def filled(fix: str, e: Evidence) -> str:
         "dataset": e.spec.get("dataset_path") or "FILE", "model": e.spec.get("candidate") or "canonical",
         "bundle": _bundle(e),
     }  # fmt: skip
-    return fix.format(**{name: quote(str(value)) if value else "" for name, value in values.items()}).rstrip()
+    command = fix.format(**{name: quote(str(value)) if value else "" for name, value in values.items()}).rstrip()
+    return f"{command} --profile {e.profile}" if e.profile and _PROFILED.match(command) else command
 
 
 def _host(e: Evidence) -> str:

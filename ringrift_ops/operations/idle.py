@@ -167,7 +167,8 @@ def _waits_for_games(standing: ConfigStanding, facts: Facts, row: ProfileRow) ->
         return Idle(
             Why.GAMES,
             f"waits for games: {standing.rows.usable:,} rows passed parity, {missing:,} more are needed",
-            f"`ringrift selfplay --config {standing.config}` and `ringrift parity`, or the next generation",
+            f"`ringrift selfplay --config {standing.config}` and `ringrift parity --config {standing.config}`, or the "
+            "next generation",
         )
     until = cooldown_until(standing.last_training, row)
     if until is not None and until > facts.now:
@@ -178,7 +179,7 @@ def _waits_for_games(standing: ConfigStanding, facts: Facts, row: ProfileRow) ->
     if standing.rows.new == 0:
         return Idle(
             Why.GAMES, "waits for games: all rows that passed parity were trained on already",
-            f"`ringrift selfplay --config {standing.config}` and `ringrift parity`",
+            f"`ringrift selfplay --config {standing.config}` and `ringrift parity --config {standing.config}`",
         )  # fmt: skip
     return None
 

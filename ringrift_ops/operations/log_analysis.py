@@ -37,6 +37,7 @@ KNOWN: Mapping[str, tuple[str, str]] = {
     "lease": (r"token \d+ is not in force|lease \S+ is held by", "`ringrift lock CONFIG`"),
     "breaker open": (r"its breaker lets the next attempt|BREAKER_OPENED", "`ringrift breakers`"),
     "database": (r"database is locked|ledger \S+ is at revision|could not connect to server", "`ringrift health`"),
+    "gate said no": (r"ringrift: FAIL: |not promoted: ", "`ringrift evaluation CONFIG`"),
     "no evidence": (r"NO_EVIDENCE|gauntlet measured nothing", "`ringrift evaluation CONFIG`"),
     "delivery": (r"deliveries failed|DISTRIBUTION_FAILED|not delivered to", "`ringrift model availability CONFIG`"),
 }  # fmt: skip

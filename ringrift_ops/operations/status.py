@@ -16,6 +16,7 @@ from ringrift_ops.hosts.jobs import JobStatus
 from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Incident, Ledger, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
+from ringrift_ops.operations.control import first_stage
 from ringrift_ops.operations.disk import pressure
 from ringrift_ops.operations.idle import Facts, Idle, Why, stamp
 from ringrift_ops.operations.surroundings import AirflowFacts, Machine
@@ -223,12 +224,15 @@ def _cells(standing: ConfigStanding, facts: Facts, hosting: Hosting) -> list[Cel
     )
     cells: list[Cell] = []
     earlier: Stage | None = None
-    for stage in Stage:
+    order = list(Stage)
+    first = (None if run_id is None else first_stage(run_id)) or order[0]
+    for stage in order:
         runs = by_stage.get(stage.value, [])
         cell = _with_runs(stage, runs, standing, facts, hosting, run_id, everywhere) if runs else None
         if cell is None:
-            later = any(by_stage.get(one.value) for one in list(Stage)[list(Stage).index(stage) + 1 :])
-            cell = _without_runs(stage, standing, facts, run_id, everywhere, earlier, passed_over=later)
+            later = any(by_stage.get(one.value) for one in order[order.index(stage) + 1 :])
+            passed_over = later or order.index(stage) < order.index(first)
+            cell = _without_runs(stage, standing, facts, run_id, everywhere, earlier, passed_over=passed_over)
         if cell.status in ("running", "failed", "waiting") and earlier is None:
             earlier = stage
         cells.append(cell)

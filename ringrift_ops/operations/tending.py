@@ -23,8 +23,8 @@ _DAY = 86_400.0
 def tend(home: Home, ledger: Ledger, by: By) -> list[HostReport]:
     """Look after every host of the inventory side by side, and clear away old job folders here; return the reports.
 
-    Facts of each: {"ended" (jobs), "brought" (paths), "nets" (sha256), "removed" (job folders)}; they and the error are
-    in the ledger too (``HostState.tended``).
+    Facts of each: {"ended" (jobs), "brought" (paths), "nets" (sha256), "removed" (job folders, and those of their games
+    and datasets that are here)}; they and the error are in the ledger too (``HostState.tended``).
     """
     hosting = Hosting(home, ledger)
     reports = fleet.on_all(
@@ -46,9 +46,10 @@ def _tend_one(hosting: Hosting, name: str, by: By) -> dict[str, Any]:
         return {"ended": [], "brought": [], "nets": [], "removed": []}
     done = fleet.sync_one(hosting, name)
     remote, seconds = hosting.remote(name), RETENTION.job_days * _DAY
-    removed = fleet.over_long_ago(hosting, name, seconds)
+    removed, files = fleet.over_long_ago(hosting, name, seconds), list[str]()
     for job_id in removed:
         why = f"its generation ended more than {RETENTION.job_days:g} days ago"
         by.audited(hosting.ledger, "remove", None, kind="job", path=remote.place(job_id), sha=None, why=why)
+        files += fleet.remove_files(hosting, name, job_id)
         remote.forget(job_id)
-    return done | {"removed": removed + remote.drop_set_aside(seconds)}
+    return done | {"removed": [*removed, *files, *remote.drop_set_aside(seconds)]}

@@ -42,7 +42,8 @@ class Evidence:
     of the error it ended with; ``message``: the error's words; ``memory``: {"free", "total"} bytes; ``gpu``: as
     ``hosts.facts.gpus``; ``beat_seconds``: longest time between two heartbeats of its present phase; ``stack``: of its
     processes, while they run; ``held``: why the platform does not start or go
-    on with the stage, a ``Why``'s value, and ``held_by`` in words.
+    on with the stage, a ``Why``'s value, and ``held_by`` in words; ``profile``: its generation's, where that is not the
+    one of the settings.
     """
 
     job_id: str
@@ -69,6 +70,7 @@ class Evidence:
     result: dict[str, Any] = field(default_factory=dict)
     held: str | None = None
     held_by: str = ""
+    profile: str | None = None
 
     @property
     def words(self) -> list[str]:

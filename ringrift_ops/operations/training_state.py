@@ -117,7 +117,7 @@ def _verified(controls: Controls, config: str) -> str:
     if rows < row.window_minimum_rows:
         raise DataNotReadyError(
             f"{config}: {rows:,} rows have passed parity, {row.window_minimum_rows:,} are needed to train in profile "
-            f"{row.name}; `ringrift selfplay --config {config}` and `ringrift parity`"
+            f"{row.name}; `ringrift selfplay --config {config}` and `ringrift parity --config {config}`"
         )
     newest = controls.ledger.artifacts(config=config, kind="dataset")[:1]
     if not newest:

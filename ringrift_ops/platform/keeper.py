@@ -28,7 +28,6 @@ from ringrift_ops.platform import processes
 from ringrift_ops.platform.component import Component, components, edge_door
 from ringrift_ops.platform.environment import LOOPBACK, Installation, Ports, component_environment
 from ringrift_ops.platform.processes import Identity
-from ringrift_ops.settings import PROFILE_VARIABLE
 from ringrift_ops.store import atomic_write
 
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
@@ -110,7 +109,7 @@ class Keeper:
         self.profile = profile
         door = None if ports.edge is None else edge_door(ports.edge, self.installation.edge_token)
         self.running = [_Running(one) for one in components(ports.web, ports.execution, door)]
-        self._environment = component_environment(os.environ, home) | {PROFILE_VARIABLE: profile}
+        self._environment = component_environment(os.environ, home)
         self._stop = False
 
     def keep(self) -> None:

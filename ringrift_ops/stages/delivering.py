@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ringrift_ops.errors import RingRiftError
+from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import AwayHostError, DamagedTransferError, UnreachableHostError
 from ringrift_ops.hosts.files import push
@@ -38,9 +38,15 @@ def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False
         )
 
 
+class NotAFolderError(InfrastructureError):
+    """A destination's place is taken by something that is no folder."""
+
+
 def _to_folder(home: Home, net: Net, folder: Path, destination: str) -> Delivery:
     source = Store(home).get(net.sha, WEIGHTS_SUFFIX)
     target = folder / f"{net.config}_{net.sha[:16]}{WEIGHTS_SUFFIX}"
+    if folder.exists() and not folder.is_dir():
+        raise NotAFolderError(f"{folder} is a file: move it away, or name a folder in `destinations` of the settings")
     folder.mkdir(parents=True, exist_ok=True)
     copy_verified(source, target, net.sha)
     replace_symlink(folder / f"canonical_{net.config}{WEIGHTS_SUFFIX}", target)

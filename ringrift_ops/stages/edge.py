@@ -20,13 +20,16 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.exchange import Exchange, segment, told
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, Job, JobState, JobStatus, checked_job_id, same_work
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.settings import EDGE, HOSTS
-from ringrift_ops.stages.placement import checkpoints_of, outputs_of
-from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, Stage, StageSpec
+from ringrift_ops.settings import EDGE, HOSTS, RETENTION
+from ringrift_ops.stages.placement import batch_path, checkpoints_of, outputs_of
+from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, SelfplaySpec, Stage, StageSpec
 from ringrift_ops.store import atomic_write, sha256_file
 
 CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """Of a file in a training's folder of checkpoints."""
+
+BROUGHT = "brought"
+"""In a job's folder: the leader has what came of it, since this file was last written."""
 
 _LOOK_SECONDS = 0.5
 
@@ -210,7 +213,28 @@ class Carrier:
         body = {"number": self.number, "end": end | {"status": status.model_dump(mode="json")}}
         self.exchange.ask("POST", f"{self._at}/end", body, patience=EDGE.patience_seconds)
         self.say(f"{self.job_id}: {status.state.value}, {len(end['files'])} files brought")
+        (self.jobs.folder(self.job_id) / BROUGHT).touch()
+        self._clear_away()
         return {"state": status.state.value, "files": end["files"]}
+
+    def _clear_away(self) -> None:
+        """Remove this node's job folders that the leader took in long ago, and the games that they made.
+
+        Nothing goes where a leader's own home is this node's.
+        """
+        if self.home.edge.is_dir():
+            return
+        for job_id in self.jobs.all():
+            brought = self.jobs.folder(job_id) / BROUGHT
+            with suppress(FileNotFoundError):
+                if time.time() - brought.stat().st_mtime < RETENTION.job_days * 86_400:
+                    continue
+                spec, status = self.jobs.spec(job_id) or {}, self.jobs.poll(job_id)
+                if status.over:
+                    if "shard" in spec:
+                        batch_path(self.home, SelfplaySpec.model_validate(spec)).unlink(missing_ok=True)
+                    self.jobs.forget(job_id)
+                    self.say(f"{job_id}: brought more than {RETENTION.job_days:g} days ago, removed here")
 
 
 def _running(status: JobStatus) -> JobStatus:

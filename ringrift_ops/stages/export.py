@@ -206,7 +206,7 @@ def _count(paths: list[Path], spec: ExportSpec, tally: _Tally) -> int:
     if passed == 0:
         raise NoPassedGamesError(
             f"{spec.config}: none of {tally.unchecked} games in {len(paths)} databases has passed parity; "
-            "run `ringrift parity` on them first"
+            f"run `ringrift parity --config {spec.config}` first"
         )
     return passed
 

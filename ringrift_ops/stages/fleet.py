@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -167,6 +168,36 @@ def over_long_ago(hosting: Hosting, host: str, seconds: float) -> list[str]:
         and utc_now() - ended > timedelta(seconds=seconds)
         and remote.poll(job_id).over
     ]
+
+
+def remove_files(hosting: Hosting, host: str, job_id: str) -> list[str]:
+    """Remove from a host the games that a job made and the dataset that it read, and return their places.
+
+    Only what is here, and what no generation under way reads. Nothing goes from a home that is a controller's: a host
+    may share this one's.
+    """
+    remote, generation = hosting.remote(host), _generation_of(hosting, job_id)
+    runs = [] if generation is None else hosting.ledger.stage_runs(generation.id)
+    large = {
+        str(path)
+        for run in runs
+        if run.job_id == job_id
+        for path in (run.spec.get("dataset_path"), (run.result or {}).get("path") if run.stage == "selfplay" else None)
+        if path is not None
+    }
+    mine = [path for path in large if not Path(path).is_absolute() and hosting.home.resolve(path).exists()]
+    if not mine or remote.answer("file", path="airflow", digest=False) is not None:
+        return []
+    read = {
+        run.spec.get("dataset_path")
+        for state in (GenerationState.RUNNING, GenerationState.WAITING)
+        for one in hosting.ledger.generations(state=state)
+        for run in hosting.ledger.stage_runs(one.id)
+    }
+    gone = [path for path in sorted(set(mine) - read) if remote.answer("file", path=path, digest=False) is not None]
+    for path in gone:
+        remote.answer("remove", path=path)
+    return gone
 
 
 def ended_at(hosting: Hosting, job_id: str) -> datetime | None:

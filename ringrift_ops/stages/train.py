@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError
 from ringrift_ops.home import Home
+from ringrift_ops.ledger import LedgerUnavailableError
 from ringrift_ops.network.checkpoints import CORRUPT_SUFFIX, NAME, chain
 from ringrift_ops.network.dataset import DamagedDatasetError, Dataset, open_dataset
 from ringrift_ops.network.plan import Plan, Progress
@@ -89,6 +91,30 @@ class _EpochClock:
                 f"the training of {spec.config} took longer than {spec.total_seconds:g} s: raise "
                 "task_timeout_seconds of the profile (--timeout); it goes on from its checkpoint"
             )
+
+
+@dataclass
+class _Told:
+    """Puts a training's remedies on record as they happen; what the ledger cannot take now is told again later.
+
+    Memory that runs out may be missing to the ledger's own connection too, and a training that has mended itself must
+    not end because it could not say so.
+    """
+
+    home: Home
+    spec: TrainSpec
+    job_id: str
+    left: list[Remedy] = field(default_factory=list)
+
+    def notice(self, remedy: Remedy) -> None:
+        self.left.append(remedy)
+        self.again()
+
+    def again(self) -> None:
+        with suppress(LedgerUnavailableError, MemoryError):
+            while self.left:
+                record_remedy(self.home, self.spec, self.left[0], self.job_id)
+                del self.left[0]
 
 
 def run(spec: TrainSpec, report: Report) -> TrainResult:
@@ -172,10 +198,11 @@ def _run(spec: TrainSpec, report: Report) -> TrainResult:
     dataset, parent = dataset_of(home, spec), parent_of(home, spec)
     folder = checkpoint_folder(home, spec)
     atomic_write(folder / SPEC_NAME, training_facts(spec).model_dump_json(indent=1).encode())
-    clock = _EpochClock(spec)
+    clock, told = _EpochClock(spec), _Told(home, spec, folder.name)
 
     def show(progress: Progress) -> None:
         clock.check(progress.epoch)
+        told.again()
         report(beat_of(progress))
         curves.show(progress)
 
@@ -191,9 +218,10 @@ def _run(spec: TrainSpec, report: Report) -> TrainResult:
                 folder=folder,
                 resume_from=None if spec.resume_from is None else _checkpoint(home.resolve(spec.resume_from)),
                 progress=show,
-                notice=lambda remedy: record_remedy(home, spec, remedy, folder.name),
+                notice=told.notice,
             )
     except RingRiftError:
+        told.again()
         if not chain(folder / NAME):
             _forget(folder)
         raise

@@ -13,6 +13,7 @@ import pytest
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
+from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger
 from ringrift_ops.operations import retention
 from ringrift_ops.operations.by import By
@@ -57,6 +58,12 @@ def test_what_an_edge_host_sent_goes_when_nobody_wants_it_and_its_jobs_when_they
     for shard in (0, 1):
         job_id = work.submit(Stage.SELFPLAY, token, shard)
         Carrier(exchange, node, job_id, EdgeJobs(mirror).number(job_id), said.append).carry()
+        if shard == 0:
+            assert len(list(node.games.iterdir())) == 1
+            older(node.jobs, RETENTION.job_days + 1)
+    # The node has cleared away what the leader had taken in long before, and not what it has just brought.
+    assert LocalJobs(node.jobs).all() == [work.job_id(Stage.SELFPLAY, 1)]
+    assert [path.stem[-3:] for path in node.games.iterdir()] == ["_s1"]
     work.follow(Stage.SELFPLAY, token, said.append, 0)
     assert work.complete(Stage.SELFPLAY, token, 0)["games"] == 10
     (sent,) = mirror.sent(work.job_id(Stage.SELFPLAY, 1))

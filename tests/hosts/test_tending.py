@@ -190,3 +190,43 @@ def test_job_folders_go_when_their_generation_ended_long_ago_and_never_one_that_
     assert local.all() == []
     audits = [row for row in ledger.audit() if row.action == "remove"]
     assert {row.detail["path"].rpartition("/")[2] for row in audits} == {old, job.job_id}
+
+
+def test_with_an_old_job_its_games_and_dataset_leave_the_host_when_they_are_here_and_nobody_reads_them(
+    place: Home, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_inventory(place, {"one": sshd.host("one")})
+    ledger, slots = Ledger.open(), [Slot("one", 9)]
+    names = {"made": "data/games/made.db", "read": "store/aa/read.npz", "wanted": "store/aa/wanted.npz"}
+    names["only_there"] = "data/games/only_there.db"
+    for name, path in names.items():
+        for home in (place.root, sshd.work) if name != "only_there" else (sshd.work,):
+            (home / path).parent.mkdir(parents=True, exist_ok=True)
+            (home / path).write_text(name)
+    for shard, (name, dataset) in enumerate((("made", "read"), ("only_there", "wanted"))):
+        number, token = granted(ledger, name)
+        for stage, spec, result in (
+            ("selfplay", {}, {"path": names[name]}), ("train", {"dataset_path": names[dataset]}, {"path": "store/net"}),
+        ):  # fmt: skip
+            job_id = f"hex8_2p-g{number}-{stage}"
+            ledger.start_stage(number, stage, 0, spec, token, job_id=job_id, slots=slots)
+            runs(sshd, job_id, "raise SystemExit(4)")
+            ledger.record_stage_result(number, stage, 0, spec, result, token)
+        ledger.finish_generation(number, Outcome.FAIL, f"a test {shard}", token)
+    under_way, token = granted(ledger, "under way")
+    ledger.start_stage(under_way, "train", 0, {"dataset_path": names["wanted"]}, token, slots=slots)
+    there = LocalJobs(sshd.work / "jobs")
+    until(lambda: all(there.poll(one).over for one in there.all()), "their ends")
+    monkeypatch.setattr(fleet, "utc_now", lambda: datetime.now(UTC) + timedelta(days=RETENTION.job_days + 1))
+    (sshd.work / "airflow").mkdir()
+    jobs = there.all()
+    assert tended(place)["one"]["removed"] == jobs, "and no file, for this looks like the home of a controller"
+    assert all((sshd.work / path).exists() for path in names.values())
+
+    (sshd.work / "airflow").rmdir()
+    for job_id in jobs:
+        runs(sshd, job_id, "raise SystemExit(4)")
+    until(lambda: all(there.poll(one).over for one in there.all()), "their ends")
+    assert tended(place)["one"]["removed"] == [*jobs, names["made"], names["read"]]
+    assert {name for name, path in names.items() if (sshd.work / path).exists()} == {"wanted", "only_there"}
+    assert all((place.root / path).exists() for name, path in names.items() if name != "only_there")

@@ -214,7 +214,7 @@ def test_R11_everything_that_holds_a_stage_is_a_cause_with_its_fix(bench: Any, m
     assert held(bench, look(bench)) == {"breaker_open": "ringrift breakers reset hex8_2p selfplay --reason WHY"}
     done(bench, generation, lease, Stage.SELFPLAY, Stage.PARITY)
     passed_games(bench, generation, lease, "few", 1_500)
-    assert held(bench, look(bench)) == {"too_few_games": "ringrift start hex8_2p"}
+    assert held(bench, look(bench)) == {"too_few_games": "ringrift start hex8_2p --profile tiny"}
     passed_games(bench, generation, lease, "many", 10**6)
     bench.ledger.finish_generation(generation.id, Outcome.PARTIAL, "enough", lease.token, bench.now)
 
@@ -224,7 +224,9 @@ def test_R11_everything_that_holds_a_stage_is_a_cause_with_its_fix(bench: Any, m
     trained = {"job_id": "j", "weights": sha("n"), "path": "p", "dataset": sha("d"), "parent": None, "samples": 1}
     trained |= {"train_loss": 0.1, "validation_loss": 0.1}
     bench.ledger.record_event(EventType.TRAINING_COMPLETED, "hex8_2p", other.id, trained, now=bench.now)
-    assert held(bench, look(bench)) == {"cooldown": "ringrift trigger hex8_2p train --force --reason WHY"}
+    assert held(bench, look(bench)) == {
+        "cooldown": "ringrift trigger hex8_2p train --force --reason WHY --profile standard"
+    }
     done(bench, other, lease, Stage.EXPORT)
     assert held(bench, look(bench, gpu=False)) == {"no_fitting_host": "ringrift cluster list"}
     done(bench, other, lease, Stage.TRAIN)

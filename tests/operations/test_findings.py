@@ -16,11 +16,13 @@ from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger.records import Condition
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls
+from ringrift_ops.operations.diagnosing import evidence_of
 from ringrift_ops.operations.diagnosis import diagnose, filled
 from ringrift_ops.operations.locks import locks, release
 from ringrift_ops.operations.traces import Evidence
 from ringrift_ops.operations.verification import verify
 from ringrift_ops.settings import Settings
+from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
 
 REFUSED = (
@@ -38,6 +40,30 @@ def test_R11_a_stage_that_was_not_even_started_has_its_cause(bench: Any, capsys:
     assert shown.count("selfplay of hex8_2p: not started") == 1
     assert "disk_full (80%): the disk is full" in shown
     assert "fix: ringrift retention plan" in shown
+
+
+def test_R11_a_fix_names_the_profile_where_the_settings_mean_another(bench: Any, house: Home) -> None:
+    generation, lease = bench.running()
+    bench.ledger.record_stage_error(generation.id, Stage.TRAIN.value, 0, "training diverged", lease.token)
+    (run,) = bench.ledger.stage_runs(generation.id)
+    hosting = Hosting(house, bench.ledger)
+    rate = "ringrift train --config hex8_2p --data-path FILE --learning-rate R"
+    (cause,) = diagnose(evidence_of(hosting, "hex8_2p", run))
+    assert cause.fix == f"{rate} --profile {generation.profile}"
+    house.settings_file.write_text(f"profile: {generation.profile}\n")
+    (cause,) = diagnose(evidence_of(hosting, "hex8_2p", run))
+    assert cause.fix == rate
+
+
+def test_R11_what_ended_a_training_comes_before_how_it_went() -> None:
+    figures = {"epochs_without_improvement": 50, "epoch_train_loss": 0.1, "epoch_validation_loss": 9.0}
+    went = {"config": "hex8_2p", "heartbeat": {"phase": "epoch 60", "done": 1, "metrics": figures}}
+    hung = Evidence("j", "train", state="running", heartbeat_age=10_000.0, **went)
+    ended = Evidence("j", "train", state="failed", message="training diverged", **went)
+    goes_on = Evidence("j", "train", state="running", heartbeat_age=1.0, **went)
+    assert [one.cause for one in diagnose(hung)] == ["hung", "plateau", "overfitting"]
+    assert [one.cause for one in diagnose(ended)] == ["diverged", "plateau", "overfitting"]
+    assert [one.confidence for one in diagnose(goes_on)] == [0.8, 0.8]
 
 
 def test_R11_what_was_said_once_is_shown_once() -> None:

@@ -41,7 +41,10 @@ def logs(house: Home) -> Home:
     task.write_text("\n".join(map(json.dumps, lines)) + "\n{ no json\n")
     job = house.jobs / "hex8_2p-g1-train" / "log.txt"
     job.parent.mkdir(parents=True)
-    job.write_text("epoch 1\ntorch.OutOfMemoryError: CUDA out of memory\nringrift: No space left on device\n")
+    job.write_text(
+        "epoch 1\ntorch.OutOfMemoryError: CUDA out of memory\nringrift: No space left on device\n"
+        "ringrift: FAIL: random: upper_bound_below\n"
+    )
     os.utime(job, (NOW.timestamp(), NOW.timestamp()))
     return house
 
@@ -50,19 +53,20 @@ def test_R38_patterns_are_counted_and_unknown_errors_grouped(logs: Home) -> None
     found = analyze(logs)
     assert {one.name: one.count for one in found.known} == {
         "database": 1, "host unreachable": 1, "out of memory": 1, "disk full": 1,
+        "gate said no": 1,
     }  # fmt: skip
     assert [(one.count, one.name) for one in found.unknown] == [
         (2, "Task failed: JobFailedError: flux capacitor N broke in PATH")
     ]
     assert found.unknown[0].example.endswith("18 broke in /tmp/c/d")
     assert found.unknown[0].files == {"logs/airflow/dag_id=hex8_2p/attempt=1.log"}
-    assert (found.files, found.lines["error"]) == (3, 5)
+    assert (found.files, found.lines["error"]) == (3, 6)
 
 
 @pytest.mark.parametrize(
     ("since", "until", "level", "expected"),
     [
-        ("2026-11-25T10:30:00", None, "warning", ["disk full", "host unreachable", "out of memory"]),
+        ("2026-11-25T10:30:00", None, "warning", ["disk full", "gate said no", "host unreachable", "out of memory"]),
         (None, "2026-11-25T10:30:00", "warning", ["database"]),
         ("2026-11-25T10:30:00", "2026-11-25T11:10:00", "warning", ["host unreachable"]),
         ("2026-11-25T10:30:00", "2026-11-25T11:10:00", "error", []),

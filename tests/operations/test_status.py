@@ -22,6 +22,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Condition, EventType, Outcome
+from ringrift_ops.operations.control import first_stage, run_id_of
 from ringrift_ops.operations.health import health
 from ringrift_ops.operations.idle import Facts, Why
 from ringrift_ops.operations.status import ConfigStatus, Status, config_status, status
@@ -248,6 +249,16 @@ def test_a_failed_stage_keeps_its_reason_and_a_passed_over_one_says_so(bench: An
     assert why(found, Stage.SELFPLAY)[0] is Why.SKIPPED
     assert why(found, Stage.TRAIN)[:2] == (Why.FAILED, "Loss is NaN")
     assert why(found, Stage.GAUNTLET)[:2] == (Why.EARLIER, "waits for train")
+
+
+def test_a_run_that_was_asked_for_one_stage_skips_those_before_it(bench: Any) -> None:
+    asked = run_id_of("trigger", Stage.EXPORT.value, bench.now)
+    generation = bench.ledger.ensure_generation("hex8_2p", None, asked, bench.now, "tiny", now=bench.now)
+    bench.ledger.try_grant_generation(generation.id, bench.now)
+    found = look(bench)
+    assert [why(found, one)[0] for one in (Stage.SELFPLAY, Stage.PARITY)] == [Why.SKIPPED, Why.SKIPPED]
+    assert why(found, Stage.EXPORT)[0] is Why.GAMES, "it is the one that waits"
+    assert [first_stage(name) for name in (asked, "manual__2026-01-01", "a__b__c")] == [Stage.EXPORT, None, None]
 
 
 def test_a_real_job_shows_its_progress_and_a_killed_one_is_stalled(bench: Any, house: Home) -> None:

@@ -169,7 +169,10 @@ def _exactly(found: object, wanted: object, what: str) -> None:
 
 def _processes(container: Container) -> list[int]:
     """The pids (as the check sees them) of all that runs in a container."""
-    space = Path(f"/proc/{container.init}/ns/pid").readlink()
+    try:
+        space = Path(f"/proc/{container.init}/ns/pid").readlink()
+    except FileNotFoundError:
+        raise CheckError(f"{container.name} has ended: {container.log.read_text()[-500:]}") from None
     found = []
     for entry in Path("/proc").iterdir():
         try:

@@ -116,7 +116,9 @@ def test_R11_games_that_nobody_has_checked(made: Made, house: Home, tmp_path: Pa
     words = ["export", "--use-discovery", "--config", CONFIG, "--result", "result.json"]
     found = named(of_verb(house, "export", *words), "games_not_checked")
     assert found.fix == f"ringrift trigger {CONFIG} parity"
-    assert main(["parity", "--db", str(batch)]) == ExitCode.DONE
+    assert "run `ringrift parity --config hex8_2p` first" in found.evidence[0]
+    assert main(["parity", "--config", CONFIG]) == ExitCode.DONE, "what is said finds the games that are unchecked"
+    assert main(["parity", "--config", CONFIG]) == ExitCode.NO_DATA, "and there are no others"
     again(house, "export")
     assert of_verb(house, "export", *words) == []
 

@@ -417,6 +417,7 @@ def test_distribution_is_verified_by_hash_and_told_where_it_fails(made: Made, ho
     result = distribute.run(distribution(made, good, in_the_way, read_only, damaged, last), silent)
     assert [one.verified for one in result.deliveries] == [True, False, False, True, True]
     assert all(one.error for one in result.deliveries if not one.verified)
+    assert f"{in_the_way} is a file: move it away" in str(result.deliveries[1].error)
     for folder in (good, damaged, last):
         assert sha256_file(folder / name) == made.trained.weights
         assert (folder / f"canonical_{CONFIG}.safetensors").resolve() == folder / name

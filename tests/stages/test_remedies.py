@@ -13,7 +13,7 @@ from ringrift_ops.cli import main
 from ringrift_ops.cli.train import spec_of
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import EventType, Ledger
+from ringrift_ops.ledger import EventType, Ledger, LedgerUnavailableError
 from ringrift_ops.network.checkpoints import NAME
 from ringrift_ops.operations.remedies import mend
 from ringrift_ops.platform.facts import controls
@@ -21,6 +21,7 @@ from ringrift_ops.settings import REMEDIES
 from ringrift_ops.stages import train
 from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.heartbeat import Heartbeat, silent
+from ringrift_ops.stages.recording import record_remedy
 from tests.network.test_remedies import small_memory
 from tests.network.test_training import Stopped, stopping_after
 from tests.stages.conftest import CONFIG, Made, changed
@@ -54,6 +55,24 @@ def test_R19_a_remedy_is_in_the_result_the_heartbeat_and_the_ledger(
         "kind": "out_of_memory", "target": job, "step": 0, "tries": 1, "bound": 16, "reason": "",
         "action": "the step is done again with 64 samples at once; the batch stays 128",
     }  # fmt: skip
+
+
+def test_R19_a_training_goes_on_while_the_ledger_cannot_take_what_it_has_mended(
+    made: Made, house: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, 64, error=torch.OutOfMemoryError)
+    tries: list[str] = []
+
+    def away(*arguments: Any) -> None:
+        tries.append("told")
+        if len(tries) < 3:
+            raise LedgerUnavailableError("ledger: disk I/O error")  # as SQLite does without memory for its shared map
+        record_remedy(*arguments)
+
+    monkeypatch.setattr(train, "record_remedy", away)
+    result = train.run(changed(made.train, seed=23), silent)
+    kinds = [kind for kind, _ in remedies_on_record()]
+    assert kinds == ["REMEDY_APPLIED"] * len(result.remedies) + ["REMEDY_VERIFIED"] * len(result.remedies)
 
 
 def interrupted(made: Made, house: Home, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Path:
