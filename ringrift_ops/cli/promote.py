@@ -124,7 +124,9 @@ def _show(answer: Answer, *, as_json: bool) -> None:
 
 def rollback(
     config: Annotated[str, typer.Argument(help="Config key, e.g. hex8_2p.")],
-    to: Annotated[str | None, typer.Option("--to", help="The net's sha256 or its start; else the one before.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="A net that was in force: its sha256 or its start; else the one before.")
+    ] = None,
     reason: Reason = "",
     as_json: o.AsJson = False,
 ) -> None:

@@ -66,6 +66,10 @@ class NoEvidenceForPromotionError(GateError):
     """A promotion without a PASS of that net against the canonical it would replace."""
 
 
+class NeverInForceError(GateError):
+    """A config is to go back to a net that was never in force for it."""
+
+
 class PoisonedArtifactError(GateError):
     """What was backed out, or made from it, is to be used."""
 

@@ -15,12 +15,14 @@ from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import (
     ArtifactConflictError,
     CanonicalMovedError,
+    NeverInForceError,
     NoEvidenceForPromotionError,
     PoisonedArtifactError,
 )
 from ringrift_ops.ledger.events import EventType
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
 from ringrift_ops.ledger.records import (
+    BACK,
     Canonical,
     DeliveryRow,
     Evaluation,
@@ -69,10 +71,12 @@ class Promotions(Connected):
 
         ``token`` is that of the config's generation lease, also outside a generation. Kind
         ``promote`` needs an evaluation that says PASS about ``new`` against ``expected``; the other
-        kinds need a reason. Pointer, promotion row and MODEL_PROMOTED are one transaction. The same
-        move of the same generation again returns the promotion it made. Raises
-        :class:`StaleTokenError`, :class:`CanonicalMovedError`, :class:`NoEvidenceForPromotionError`,
-        :class:`UnknownArtifactError`, :class:`ArtifactConflictError`, :class:`MissingReasonError`.
+        kinds need a reason, and the ways back (``rollback``, ``back_out``) a net that was in force
+        before. Pointer, promotion row and MODEL_PROMOTED are one transaction. The same move of the
+        same generation again returns the promotion it made. Raises :class:`StaleTokenError`,
+        :class:`CanonicalMovedError`, :class:`NoEvidenceForPromotionError`, :class:`NeverInForceError`,
+        :class:`PoisonedArtifactError`, :class:`UnknownArtifactError`, :class:`ArtifactConflictError`,
+        :class:`MissingReasonError`.
         """
         key, moment = config_named(config).key, now or utc_now()
         with self._writing() as connection:
@@ -80,13 +84,9 @@ class Promotions(Connected):
                 return made
             leases.check(connection, generation_lease(key), token)
             leases.check_effect(connection, key, generation, token)
-            artifact = artifacts.required(connection, new)
-            if artifact.kind != "weights" or artifact.config != key:
-                raise ArtifactConflictError(f"{new} is {artifact.kind} of {artifact.config}, not weights of {key}")
-            if bad := poison.find(connection, [new]).get(new):
-                raise PoisonedArtifactError(
-                    f"{key}: {new} was backed out by {bad.actor}: {bad.reason} (found in {bad.root[:12]}); train anew"
-                )
+            _refuse_unfit(connection, key, new)
+            if kind in BACK:
+                _refuse_never_in_force(connection, key, new)
             before = find(connection, key)
             if (before.sha if before else None) != expected:
                 raise CanonicalMovedError(
@@ -115,6 +115,17 @@ class Promotions(Connected):
                 moment,
             )  # fmt: skip
             return Promotion(id=number, **values)
+
+    def check_way_back(self, config: str, sha: Sha256) -> None:
+        """Raise what keeps a config from going back to a net; what the move itself would be refused for.
+
+        That is :class:`NeverInForceError`, :class:`PoisonedArtifactError`, :class:`ArtifactConflictError` or
+        :class:`UnknownArtifactError`.
+        """
+        key = config_named(config).key
+        with self._reading() as connection:
+            _refuse_unfit(connection, key, sha)
+            _refuse_never_in_force(connection, key, sha)
 
     def promotions(self, config: str | None = None, *, limit: int | None = None) -> list[Promotion]:
         """Return the moves of the canonical pointers, newest first."""
@@ -258,6 +269,33 @@ def _made_before(
     return None if row is None else Promotion(**row._asdict())
 
 
+def _refuse_unfit(connection: Connection, config: str, new: Sha256) -> None:
+    """Let only weights of that config pass that were not backed out."""
+    artifact = artifacts.required(connection, new)
+    if artifact.kind != "weights" or artifact.config != config:
+        raise ArtifactConflictError(f"{new} is {artifact.kind} of {artifact.config}, not weights of {config}")
+    if bad := poison.find(connection, [new]).get(new):
+        raise PoisonedArtifactError(
+            f"{config}: {new} was backed out by {bad.actor}: {bad.reason} (found in {bad.root[:12]}); train anew"
+        )
+
+
+def _refuse_never_in_force(connection: Connection, config: str, new: Sha256) -> None:
+    """The way back is no way around the evidence: it leads only to a net that was in force (R56)."""
+    table, now = schema.promotions, find(connection, config)
+    moves = sa.select(table.c.sha).where(table.c.config == config).order_by(table.c.id.desc())
+    nets = list(dict.fromkeys(connection.scalars(moves)))
+    if new in nets:
+        return
+    bad = poison.find(connection, nets)
+    others = [net[:12] for net in nets if net not in bad and (now is None or net != now.sha)]
+    raise NeverInForceError(
+        f"{config}: {new[:12]} was never in force, so there is no going back to it; those that were, newest first: "
+        f"{', '.join(others) or 'no other net'}; a net gets into force by its gauntlet: "
+        f"`ringrift promote --config {config} --model {new[:12]} --gauntlet`"
+    )
+
+
 def _require_evidence(config: str, new: Sha256, expected: Sha256 | None, found: Evaluation | None) -> None:
     if found is None:
         raise NoEvidenceForPromotionError(f"{config}: {new} has no evaluation on record; run its gauntlet first")
@@ -277,7 +315,7 @@ def _refuse_rolled_back(connection: Connection, config: str, new: Sha256, found:
     table = schema.promotions
     row = connection.execute(
         sa.select(table)
-        .where(table.c.config == config, table.c.previous == new, table.c.kind.in_(("rollback", "back_out")))
+        .where(table.c.config == config, table.c.previous == new, table.c.kind.in_(BACK))
         .order_by(table.c.id.desc())
     ).first()
     if row is not None and found is not None and found.created_at <= row.created_at:

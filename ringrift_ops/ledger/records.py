@@ -11,6 +11,8 @@ from ringrift_ops.stages.specs import Sha256, Verdict
 
 Kind = Literal["games", "parity_report", "dataset", "weights", "gauntlet_report"]
 PromotionKind = Literal["promote", "rollback", "back_out", "forced"]
+BACK: tuple[PromotionKind, ...] = ("rollback", "back_out")
+"""The moves to a net that was in force before."""
 
 
 class GenerationState(StrEnum):

@@ -12,6 +12,7 @@ from pathlib import Path
 from ringrift_ops.errors import NoDataError, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.ledger import Evaluation, EventType, Ledger, Promotion, generation_lease
+from ringrift_ops.ledger.records import BACK
 from ringrift_ops.network.weights import load_network
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.logs import write_logs
@@ -218,8 +219,10 @@ def roll_back(desk: Desk, by: By, config: str, to: str | None = None) -> RolledB
     """Take the canonical net of a config back to ``to`` (the start of a sha256), else to the one before it (R56).
 
     A generation that runs is fenced: it asks for its lease again and goes on. What is taken back is not promoted again
-    by evidence from before. The same call twice does it once. Raises :class:`NothingToRollBackError`,
-    ``MissingReasonError``, ``ArtifactConflictError`` for another config's net, ``UnknownArtifactError``.
+    by evidence from before. The same call twice does it once. Raises, before anything is changed,
+    :class:`NothingToRollBackError`, ``MissingReasonError``, ``NeverInForceError`` for a net that never was,
+    ``PoisonedArtifactError``, ``ArtifactConflictError`` for another config's net, ``UnknownArtifactError``,
+    ``MissingObjectError``, ``DamagedObjectError``.
     """
     key, ledger = config_named(config).key, desk.ledger
     by.needs_reason(f"a rollback of {key}")
@@ -235,6 +238,7 @@ def roll_back(desk: Desk, by: By, config: str, to: str | None = None) -> RolledB
     if target == current.sha or (to is None and again):
         target = current.sha
     else:
+        Store(desk.home).get(target, WEIGHTS_SUFFIX, verify=True)  # before a generation is fenced for it
         by.audited(ledger, "rollback", key, to=target, previous=current.sha)
         freed = ledger.force_release_lease(generation_lease(key), reason=f"rollback: {by.reason}", actor=by.actor)
         broken = None if freed is None else freed.holder
@@ -256,8 +260,10 @@ def roll_back(desk: Desk, by: By, config: str, to: str | None = None) -> RolledB
 def _target(ledger: Ledger, config: str, moves: list[Promotion], to: str | None) -> Sha256:
     """Return the net to go back to: the one named, else the newest that was in force before and was not taken back."""
     if to is not None:
-        return ledger.artifact_named(to).sha
-    taken_back = {move.previous for move in moves if move.kind in ("rollback", "back_out")} | {moves[0].sha}
+        sha = ledger.artifact_named(to).sha
+        ledger.check_way_back(config, sha)
+        return sha
+    taken_back = {move.previous for move in moves if move.kind in BACK} | {moves[0].sha}
     taken_back |= set(ledger.poisoned([move.sha for move in moves]))
     for move in moves[1:]:
         if move.sha not in taken_back:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ringrift_ops.ledger import Generation, Ledger
+from ringrift_ops.ledger.records import BACK
 from ringrift_ops.settings import CONFIGS, CURRICULUM, CurriculumRules, Settings
 
-UP, DOWN = ("promote", "forced"), ("rollback", "back_out")
+UP, DOWN = ("promote", "forced"), BACK
 
 
 def weights(moves: Sequence[tuple[str, str]], rules: CurriculumRules = CURRICULUM) -> dict[str, float]:

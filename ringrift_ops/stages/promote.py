@@ -116,7 +116,8 @@ def roll_back(
 ) -> Promotion:
     """Move the canonical pointer from ``expected`` back to ``to``, whose bytes are verified first, and the links.
 
-    Raises MissingObjectError, DamagedObjectError, StaleTokenError, CanonicalMovedError, ArtifactConflictError.
+    Raises MissingObjectError, DamagedObjectError, StaleTokenError, CanonicalMovedError, ArtifactConflictError,
+    NeverInForceError.
     """
     Store(home).get(to, WEIGHTS_SUFFIX, verify=True)
     moved = ledger.compare_and_swap_canonical(

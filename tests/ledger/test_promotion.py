@@ -13,8 +13,10 @@ from ringrift_ops.ledger import (
     EventType,
     Ledger,
     MissingReasonError,
+    NeverInForceError,
     NoEvidenceForPromotionError,
     Outcome,
+    PoisonedArtifactError,
     StaleTokenError,
     UnknownArtifactError,
 )
@@ -123,6 +125,34 @@ def test_rolling_back_needs_the_lease_and_a_reason_but_no_new_evidence(bench: An
     assert [row.kind for row in ledger.promotions("hex8_2p", limit=2)] == ["rollback", "promote"]
     with pytest.raises(NoEvidenceForPromotionError):
         swap(bench, one, own, first.sha, second.sha, generation=None)
+
+
+def test_R56_the_way_back_leads_only_to_nets_that_were_in_force_for_that_config(bench: Any) -> None:
+    ledger: Ledger = bench.ledger
+    one, lease = bench.running("one")
+    judged_bad, nets = bench.net("judged bad", one, lease), []
+    bench.evaluation("judged bad", one, lease, None, Verdict.FAIL)
+    back = {"generation": None, "reason": "plays worse"}
+    for name in ("first", "second", "third"):
+        bench.promote(name, one, lease, expected=nets[-1] if nets else None)
+        nets.append(ledger.canonical("hex8_2p").sha)  # type: ignore[union-attr]  # it was promoted
+    first, second, third = nets
+    ledger.finish_generation(one.id, Outcome.PASS, "won", lease.token)
+    own = ledger.acquire_lease(lease.name, "anna", now=bench.now)
+    were = f"those that were, newest first: {second[:12]}, {first[:12]};"
+    for kind in ("rollback", "back_out"):
+        with pytest.raises(NeverInForceError, match=f"{judged_bad[:12]} was never in force, .*{were}"):
+            swap(bench, one, own, third, judged_bad, kind=kind, **back)
+    with pytest.raises(NeverInForceError):
+        ledger.check_way_back("hex8_2p", judged_bad)
+    assert ledger.canonical("hex8_2p").sha == third  # type: ignore[union-attr]
+    ledger.poison([second], second, reason="bad games", actor="anna")
+    with pytest.raises(PoisonedArtifactError):
+        ledger.check_way_back("hex8_2p", second)
+    with pytest.raises(NeverInForceError, match=f"newest first: {first[:12]};"):
+        ledger.check_way_back("hex8_2p", judged_bad)
+    swap(bench, one, own, third, first, kind="rollback", **back)
+    swap(bench, one, own, first, third, kind="rollback", **back)
 
 
 def test_a_delivery_recorded_twice_is_one_and_a_verified_one_stays(bench: Any) -> None:

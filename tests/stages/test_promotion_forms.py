@@ -275,6 +275,37 @@ def test_R56_rollback_to_a_named_net_and_what_is_refused(
     assert ledger.canonical(CONFIG).sha == first  # type: ignore[union-attr]  # there is none before it
 
 
+def test_R56_a_rollback_that_is_refused_changes_nothing_and_says_where_it_may_go(
+    house: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, store = Ledger.open(), Store(house)
+    first, second, never = (store.put(name, ".safetensors")[0] for name in (b"first", b"second", b"never judged"))
+    for net in (first, second, never):
+        ledger.record_artifact(net, "weights", net, 1, CONFIG, None, parents=[], meta={}, token=0)
+    own = ledger.acquire_lease(generation_lease(CONFIG), "test")
+    for net, expected in ((first, None), (second, first)):
+        ledger.compare_and_swap_canonical(
+            CONFIG, expected, net, own.token, generation=None, reason="won", actor="a", kind="forced"
+        )
+    ledger.release_lease(own.name, own.token)
+    run = ledger.ensure_generation(CONFIG, None, "running", datetime.now(UTC), "tiny")
+    lease = ledger.try_grant_generation(run.id)
+    assert lease is not None
+    before = everything(house)
+    assert main(["rollback", CONFIG, "--to", never, "--reason", "x"]) == ExitCode.GATE_SAID_NO
+    assert f"{never[:12]} was never in force" in (said := capsys.readouterr().err)
+    assert f"newest first: {first[:12]};" in said
+    assert everything(house) == before
+    damaged = store.get(first)
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"half a net")
+    before = everything(house)
+    assert main(["rollback", CONFIG, "--reason", "plays worse"]) == ExitCode.NO_DATA
+    assert everything(house) == before
+    assert ledger.canonical(CONFIG).sha == second  # type: ignore[union-attr]  # there is one
+    assert ledger.check_token(lease.name, lease.token).holder == "running"
+
+
 def test_R56_a_running_generation_is_fenced_and_asks_again(house: Home, two: tuple[str, str]) -> None:
     ledger = Ledger.open()
     run = ledger.ensure_generation(CONFIG, None, "running", datetime.now(UTC), "tiny")

@@ -18,7 +18,10 @@ routes = Routes("recovery")
 
 
 class Rollback(Body):
-    """The config whose net in force is to be taken back; it needs a reason. ``to``: else the one before it."""
+    """The config whose net in force is to be taken back; it needs a reason.
+
+    ``to``: a net that was in force for it; else the one before.
+    """
 
     config: Config
     to: Sha | None = None
