@@ -57,6 +57,12 @@ class Airflow(Protocol):
     def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None: ...
 
 
+def under_way(airflow: Airflow, config: str, **query: object) -> list[dict[str, Any]]:
+    """Return the runs of a config that are under way, each once: those that run first, the newest of them first."""
+    found = {str(run["dag_run_id"]): run for state in UNDER_WAY for run in airflow.runs(config, state=state, **query)}
+    return sorted(found.values(), key=lambda run: run["state"] != "running")
+
+
 @dataclass(frozen=True)
 class Controls:
     """The home that is controlled, and its Airflow: None when the platform does not run."""
@@ -146,10 +152,9 @@ def _start(
 def start_run(controls: Controls, by: By, verb: str, key: str, conf: dict[str, Any]) -> Started:
     """Start a run of a config with these params, unless one with the same is under way."""
     airflow = controls.running_airflow()
-    for state in UNDER_WAY:
-        for run in airflow.runs(key, state=state, run_type="manual"):
-            if run.get("conf") == conf:
-                return Started(str(run["dag_run_id"]), new=False)
+    for run in under_way(airflow, key, run_type="manual"):
+        if run.get("conf") == conf:
+            return Started(str(run["dag_run_id"]), new=False)
     run_id = run_id_of(verb, conf["stages"][0], datetime.now(UTC))
     by.audited(controls.ledger, verb, key, run_id=run_id, **conf)
     airflow.unpause(key)
@@ -188,13 +193,7 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
     key, ledger = config_named(config).key, controls.ledger
     reason = by.reason or "reset"
     by.audited(ledger, "reset", key)
-    runs = []
-    if controls.airflow is not None:
-        for state in UNDER_WAY:
-            runs += [str(run["dag_run_id"]) for run in controls.airflow.runs(key, state=state)]
-        runs = list(dict.fromkeys(runs))
-        for run_id in runs:
-            controls.airflow.end_run(key, run_id)
+    runs = [] if controls.airflow is None else _end_runs(controls.airflow, key)
     jobs = end_jobs(controls, key)
     lease = ledger.force_release_lease(generation_lease(key), reason=reason, actor=by.actor)
     withdrawn = [
@@ -213,6 +212,16 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
     )
     controls.show()
     return found
+
+
+def _end_runs(airflow: Airflow, config: str) -> list[str]:
+    """End all runs under way, those that would begin next first, until there is no other; return their ids."""
+    ended: list[str] = []
+    while fresh := [one for run in under_way(airflow, config) if (one := str(run["dag_run_id"])) not in ended]:
+        for run_id in reversed(fresh):
+            airflow.end_run(config, run_id)
+            ended.append(run_id)
+    return ended
 
 
 def end_jobs(controls: Controls, config: str, stage: Stage | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ringrift_ops.errors import UsageError
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import UNDER_WAY, Controls, Started, start_run
+from ringrift_ops.operations.control import Controls, Started, start_run, under_way
 from ringrift_ops.settings import config_named
 from ringrift_ops.stages.specs import Sha256, Stage
 
@@ -82,11 +82,10 @@ def evaluation_status(controls: Controls, config: str) -> dict[str, Any]:
     if found:
         names = ("candidate", "verdict", "reason", "opponents", "gate_version")
         last = {name: getattr(found[0], name) for name in names} | {"at": found[0].created_at}
-    queued: dict[str, dict[str, Any]] = {}
-    for state in UNDER_WAY if controls.airflow is not None else ():
-        for run in controls.running_airflow().runs(key, state=state):
-            candidate = (run.get("conf") or {}).get("candidate")
-            if candidate is not None:
-                run_id = str(run["dag_run_id"])
-                queued[run_id] = {"run_id": run_id, "candidate": candidate, "state": state}
-    return {"last": last, "queued": list(queued.values())}
+    runs = [] if controls.airflow is None else under_way(controls.airflow, key)
+    queued = [
+        {"run_id": str(run["dag_run_id"]), "candidate": candidate, "state": run["state"]}
+        for run in runs
+        if (candidate := (run.get("conf") or {}).get("candidate")) is not None
+    ]
+    return {"last": last, "queued": queued}

@@ -20,6 +20,9 @@ PATIENCE_SECONDS = 60.0
 """For how long a request is repeated while a component restarts or SQLite is locked."""
 
 
+PAGE = 100
+"""Entries of a listing that are asked for at once: Airflow's ``maximum_page_limit``. Unasked it gives 50."""
+
 CONFLICT = 409
 
 
@@ -76,8 +79,17 @@ class Rest(ABC):
         self.post(f"/dags/{dag_id}/clearTaskInstances", body)
 
     def runs(self, dag_id: str, **query: object) -> list[dict[str, Any]]:
-        """Return the DAG's runs, newest first."""
-        return list(self.get(f"/dags/{dag_id}/dagRuns", order_by="-run_after", **query)["dag_runs"])
+        """Return the DAG's runs, newest first: all of them, unless a ``limit`` is asked for.
+
+        One that begins between two pages may be there twice. None is missed by it: the oldest begin, on the last page.
+        """
+        path = f"/dags/{dag_id}/dagRuns"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(path, **{"order_by": "-run_after", "limit": PAGE, "offset": len(found)} | query)
+            found += page["dag_runs"]
+            if "limit" in query or not page["dag_runs"] or len(found) >= page["total_entries"]:
+                return found
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         return self.get(f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
@@ -27,9 +28,11 @@ from ringrift_ops.ledger import (
 )
 from ringrift_ops.operations import breakers
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import CooldownError, PlatformNotRunningError, trigger
+from ringrift_ops.operations.control import CooldownError, PlatformNotRunningError, reset, trigger
 from ringrift_ops.operations.locks import LockInUseError
 from ringrift_ops.operations.promotions import NotCanonicalError
+from ringrift_ops.platform import facts
+from ringrift_ops.platform.api import Rest
 from ringrift_ops.platform.facts import controls
 from ringrift_ops.runbook import (
     emit_model_promoted,
@@ -56,6 +59,49 @@ def training(bench: Any, house: Home) -> Iterator[str]:
     bench.ledger.start_stage(generation.id, "train", 0, {}, lease.token, job_id=job_id)
     yield job_id
     jobs.kill(job_id)
+
+
+class Pages(Rest):
+    """An Airflow with these runs of one config, newest first, {run: (state, {task: its state})}.
+
+    It lists them as Airflow does: 50 where no limit is asked for, and 100 at most. One that is ended stays under way,
+    because its task ``finish`` is still to come.
+    """
+
+    def __init__(self, **runs: tuple[str, dict[str, str]]) -> None:
+        self.runs_of = runs
+        self.cleared: list[tuple[str, list[str]]] = []
+        self.ended: list[str] = []
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        asked = urlsplit(path)
+        query, place = dict(parse_qsl(asked.query)), unquote(asked.path).split("/")
+        if method == "POST":
+            assert body is not None
+            self.cleared.append((body["dag_run_id"], body["task_ids"]))
+        elif method == "PATCH":
+            self.ended.append(place[4])
+        elif place[-1] == "taskInstances":
+            tasks = self.runs_of[place[4]][1]
+            return {"task_instances": [{"task_id": name, "state": state} for name, state in tasks.items()]}
+        else:
+            found = [
+                {"dag_run_id": run, "state": state}
+                for run, (state, _) in self.runs_of.items()
+                if query.get("state") in (None, state)
+            ]
+            first = int(query.get("offset", 0))
+            page = found[first : first + min(int(query.get("limit", 50)), 100)]
+            return {"dag_runs": page, "total_entries": len(found)}
+        return {}
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    """The Airflow that every door of this home finds."""
+    found = Pages()
+    monkeypatch.setattr(facts, "running_api", lambda home: found)
+    return found
 
 
 def audited(ledger: Ledger) -> list[tuple[str, str]]:
@@ -105,6 +151,14 @@ def test_R76_the_lock_without_a_config_lists_every_held_one(bench: Any) -> None:
     assert training_lock().get_holder() == "hex8_2p: one, hex8_3p: two"
     with pytest.raises(UsageError, match="unknown config 'hex8_5p'"):
         training_lock("hex8_5p")
+
+
+def test_R4_reset_ends_every_run_of_a_backfill(bench: Any, airflow: Pages) -> None:
+    queued = [f"backfill__{number}" for number in range(230, 0, -1)]
+    airflow.runs_of = dict.fromkeys(queued, ("queued", {})) | {"oldest": ("running", {}), "over": ("success", {})}
+    assert reset(controls(), By.here("stuck", "cli"), "hex8_2p").runs == [*reversed(queued), "oldest"] == airflow.ended
+    assert len(airflow.runs("hex8_2p")) == 232
+    assert len(airflow.runs("hex8_2p", limit=1)) == 1
 
 
 def test_R4_reset_clears_state_lease_and_breakers_and_keeps_every_artifact(
