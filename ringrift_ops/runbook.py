@@ -110,7 +110,7 @@ class TrainingLock:
     def held(self) -> list[Lock]:
         """Return every lock that is held (R76)."""
         found = controls()
-        return locks(found.home, found.ledger, self.config)
+        return locks(found.home, found.ledger, self.config, airflow=found.airflow)
 
     def is_locked(self) -> bool:
         return bool(self.held())
@@ -125,7 +125,8 @@ class TrainingLock:
     def force_release(self, reason: str = "") -> list[Lock]:
         """Release it and return what was held; one in use needs a reason. Raises ``LockInUseError``."""
         found, by = controls(), By.here(reason, "python")
-        released = [release(found.home, found.ledger, by, one.config) for one in self.held()]
+        held = locks(found.home, found.ledger, self.config, airflow=found.airflow)
+        released = [release(found.home, found.ledger, by, one.config, airflow=found.airflow) for one in held]
         return [one for one in released if one is not None]
 
 

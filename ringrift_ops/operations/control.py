@@ -63,6 +63,17 @@ def under_way(airflow: Airflow, config: str, **query: object) -> list[dict[str, 
     return sorted(found.values(), key=lambda run: run["state"] != "running")
 
 
+def meant_run(airflow: Airflow, ledger: Ledger, config: str) -> str | None:
+    """Return the run that is to be mended, None before the first.
+
+    Of those under way the one that holds the lease, else the newest that runs; else the newest of all.
+    """
+    lease, found = ledger.lease(generation_lease(config)), under_way(airflow, config)
+    holds = [run for run in found if lease is not None and run["dag_run_id"] == lease.holder]
+    meant = next(iter(holds or found or airflow.runs(config, limit=1)), None)
+    return None if meant is None else str(meant["dag_run_id"])
+
+
 @dataclass(frozen=True)
 class Controls:
     """The home that is controlled, and its Airflow: None when the platform does not run."""
@@ -252,18 +263,17 @@ class Recovery:
 def recover(controls: Controls, by: By, config: str, *, dry_run: bool = False) -> Recovery:
     """Let the stuck tasks of a config's run, and all after them, be done again (R29).
 
-    The run is the one under way, else the newest. What exists is taken up, jobs that run are adopted. Stuck are tasks
-    that failed, and those that wait under a lease that ran out. Raises :class:`NothingToRecoverError`,
+    The run is that of :func:`meant_run`. What exists is taken up, jobs that run are adopted. Stuck are tasks that
+    failed, and those that wait while nobody's lease is in force. Raises :class:`NothingToRecoverError`,
     :class:`PlatformNotRunningError`, ``UnknownConfigError``.
     """
     key, airflow = config_named(config).key, controls.running_airflow()
-    runs = [run for state in UNDER_WAY for run in airflow.runs(key, state=state)] or airflow.runs(key, limit=1)
-    if not runs:
+    run_id = meant_run(airflow, controls.ledger, key)
+    if run_id is None:
         raise NothingToRecoverError(f"{key}: there is no run yet; `ringrift start {key}`")
-    run_id = str(runs[0]["dag_run_id"])
     lease = controls.ledger.lease(generation_lease(key))
-    lapsed = lease is None or lease.holder != run_id or lease.expires_at <= datetime.now(UTC)
-    stuck_states = (*STUCK, "deferred") if lapsed else STUCK
+    held = lease is not None and lease.holder is not None and lease.expires_at > datetime.now(UTC)
+    stuck_states = STUCK if held else (*STUCK, "deferred")
     stuck = {
         str(task["task_id"]): str(task["state"])
         for task in airflow.tasks(key, run_id)

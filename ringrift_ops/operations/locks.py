@@ -10,7 +10,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.ledger import Lease, Ledger, generation_lease
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import UNDER_WAY, Airflow
+from ringrift_ops.operations.control import Airflow, under_way
 from ringrift_ops.settings import CONFIGS, LEASES, config_named
 from ringrift_ops.stages.hosting import Hosting
 
@@ -40,7 +40,8 @@ def locks(
 ) -> list[Lock]:
     """Return the locks that are held (of one config); raises ``UnknownConfigError``.
 
-    Without ``airflow`` a run that asked of late counts as alive; with it, one that is over does not.
+    With ``airflow`` a lock is in use while its holder's run is under way there, whatever its tasks do; without, while
+    the run asked of late.
     """
     moment = now or datetime.now(UTC)
     found = []
@@ -66,15 +67,12 @@ def _in_use(
         if hosting.look(run.host, run.job_id).state is JobState.RUNNING:
             return f"job {run.job_id}" + ("" if run.host is None else f" on host {run.host}")
     heard = now - timedelta(seconds=LEASES.waiting_seconds)
-    for wait in ledger.waits(config):
-        mine = wait.generation == lease.generation and wait.seen_at >= heard
-        if mine and (airflow is None or _goes_on(airflow, config, wait.run_id)):
-            return f"run {wait.run_id}, which waits for {wait.condition.value}"
-    return None
-
-
-def _goes_on(airflow: Airflow, config: str, run_id: str) -> bool:
-    return any(run["dag_run_id"] == run_id for state in UNDER_WAY for run in airflow.runs(config, state=state))
+    mine = [one for one in ledger.waits(config) if one.generation == lease.generation and one.seen_at >= heard]
+    does = [f"waits for {one.condition.value}" for one in mine]
+    if airflow is not None:
+        states = [run["state"] for run in under_way(airflow, config) if run["dag_run_id"] == lease.holder]
+        does = [*does, *(f"is {state}" for state in states)] if states else []
+    return f"run {lease.holder}, which {does[0]}" if does else None
 
 
 def release(

@@ -16,7 +16,7 @@ from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.ledger import EventType, GenerationState, Slot, StageRun, generation_lease
 from ringrift_ops.operations import locks
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import UNDER_WAY, Controls
+from ringrift_ops.operations.control import Controls
 from ringrift_ops.operations.diagnosing import collected, evidence_of
 from ringrift_ops.operations.diagnosis import diagnose, silence
 from ringrift_ops.settings import CONFIGS, REMEDIES, Inventory, Mode, ProfileRow, config_named
@@ -137,15 +137,14 @@ def _mended(controls: Controls, one: Trouble, *, act: bool, now: datetime) -> Re
 
 def _leases(controls: Controls, config: str, now: datetime) -> Iterator[Trouble]:
     """A lease whose run is over in Airflow, and that nothing alive uses. Without Airflow nobody can know."""
-    lock = next(iter(locks.locks(controls.home, controls.ledger, config, now)), None)
-    if lock is None or lock.in_use is not None or controls.airflow is None:
+    if controls.airflow is None:
         return
-    alive = {str(run["dag_run_id"]) for state in UNDER_WAY for run in controls.airflow.runs(config, state=state)}
-    if lock.holder in alive:
+    lock = next(iter(locks.locks(controls.home, controls.ledger, config, now, controls.airflow)), None)
+    if lock is None or lock.in_use is not None:
         return
 
     def release(by: By) -> str:
-        freed = locks.release(controls.home, controls.ledger, by, config)
+        freed = locks.release(controls.home, controls.ledger, by, config, airflow=controls.airflow)
         return "nobody held it any more" if freed is None else f"released the lease of {freed.holder}"
 
     def free() -> list[Verified]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ringrift_ops.errors import NoDataError
 from ringrift_ops.operations import breakers, locks
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import UNDER_WAY, Controls, end_jobs, trigger
+from ringrift_ops.operations.control import Controls, end_jobs, trigger, under_way
 from ringrift_ops.settings import config_named
 from ringrift_ops.stages.specs import Stage
 from ringrift_ops.store import Store
@@ -33,7 +33,7 @@ def clear_training_state(controls: Controls, by: By, config: str) -> list[str]:
     Needs a reason while the lock is in use. Raises ``LockInUseError``, ``UnknownConfigError``.
     """
     key = config_named(config).key
-    lock = locks.release(controls.home, controls.ledger, by, key)
+    lock = locks.release(controls.home, controls.ledger, by, key, airflow=controls.airflow)
     cleared = [] if lock is None else [f"lock held by {lock.holder}"]
     by.audited(controls.ledger, "clear training state", key)
     dropped = controls.ledger.clear_unfinished_stages(key, Stage.TRAIN.value)
@@ -74,7 +74,7 @@ def full_recovery(controls: Controls, by: By, config: str, *, dry_run: bool = Fa
     if not dry_run:
         controls.running_airflow()
     training = ledger.running_trainings().get(key)
-    held = locks.locks(controls.home, ledger, key)
+    held = locks.locks(controls.home, ledger, key, airflow=controls.airflow)
     steps = [Step("stop training", training or "no training is on record as running", not dry_run)]
     if not dry_run:
         by.audited(ledger, "full recovery", key)
@@ -100,14 +100,11 @@ def full_recovery(controls: Controls, by: By, config: str, *, dry_run: bool = Fa
 def _restart(controls: Controls, by: By, config: str) -> str:
     """Let the run under way train again; without one start a run from the export on."""
     airflow = controls.running_airflow()
-    for state in UNDER_WAY:
-        for run in airflow.runs(config, state=state):
-            run_id = str(run["dag_run_id"])
-            if any(
-                task["task_id"] == Stage.TRAIN and task["state"] is not None for task in airflow.tasks(config, run_id)
-            ):
-                airflow.clear(config, run_id, [Stage.TRAIN.value])
-                return f"task train of run {run_id} is done again"
+    for run in under_way(airflow, config):
+        run_id = str(run["dag_run_id"])
+        if any(task["task_id"] == Stage.TRAIN and task["state"] is not None for task in airflow.tasks(config, run_id)):
+            airflow.clear(config, run_id, [Stage.TRAIN.value])
+            return f"task train of run {run_id} is done again"
     return f"run {trigger(controls, by, config, Stage.EXPORT.value, force=True, following=True).run_id}"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ringrift_ops.errors import RingRiftError, UsageError
 from ringrift_ops.hosts.jobs import JobState, JobStatus
 from ringrift_ops.operations.breakers import half_opens_at
-from ringrift_ops.operations.control import STUCK, UNDER_WAY, Controls
+from ringrift_ops.operations.control import STUCK, Controls, meant_run, under_way
 from ringrift_ops.operations.datasets import validate_dataset
 from ringrift_ops.operations.disk import pressure
 from ringrift_ops.operations.jobs import last_lines
@@ -44,10 +44,8 @@ def lock_is_free_or_used(controls: Controls, config: str) -> tuple[bool, str]:
     if not held:
         return True, "nobody holds it"
     in_use = held[0].in_use
-    if in_use is None and controls.airflow is not None:
-        runs = [str(run["dag_run_id"]) for state in UNDER_WAY for run in controls.airflow.runs(config, state=state)]
-        in_use = "whose run is under way" if held[0].holder in runs else None
-    return in_use is not None, f"held by {held[0].holder}, {in_use or 'and nothing of it is alive'}"
+    alive = "and nothing of it is alive" if in_use is None else f"in use by {in_use}"
+    return in_use is not None, f"held by {held[0].holder}, {alive}"
 
 
 def breakers_are_closed(controls: Controls, config: str) -> tuple[bool, str]:
@@ -67,18 +65,16 @@ def run_is_under_way(controls: Controls, config: str) -> tuple[bool, str]:
     """Airflow has a run of the config that goes on."""
     if controls.airflow is None:
         return False, "the platform does not run: `ringrift up`"
-    for state in UNDER_WAY:
-        for run in controls.airflow.runs(config, state=state):
-            return True, f"{run['dag_run_id']} is {state}"
+    for run in under_way(controls.airflow, config):
+        return True, f"{run['dag_run_id']} is {run['state']}"
     return False, "no run is queued or running"
 
 
 def no_task_is_stuck(controls: Controls, config: str) -> tuple[bool, str]:
-    """No task of the newest run has failed or waits for one that has."""
-    runs = [] if controls.airflow is None else controls.airflow.runs(config, limit=1)
-    if controls.airflow is None or not runs:
+    """No task of the run that would be recovered has failed or waits for one that has."""
+    run_id = None if controls.airflow is None else meant_run(controls.airflow, controls.ledger, config)
+    if controls.airflow is None or run_id is None:
         return True, "no run to look at"
-    run_id = str(runs[0]["dag_run_id"])
     stuck = [f"{one['task_id']} {one['state']}" for one in controls.airflow.tasks(config, run_id)
              if one["state"] in STUCK and one["state"] != "up_for_retry"]  # fmt: skip
     return not stuck, ", ".join(stuck) or f"none in {run_id}"

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ringrift_ops.ledger import Condition
 from ringrift_ops.platform.environment import USER, Installation
 from ringrift_ops.platform.logins import token
 from ringrift_ops.settings import RETENTION
 from ringrift_ops.stages.links import repair_links
-from tests.airflow.conftest import Platform
+from tests.airflow.conftest import Platform, until
 from tests.airflow.nets import in_force, workbench
 from tests.airflow.test_http import Door
 from tests.hosts.sshd import Sshds, running, write_inventory
 
 pytestmark = [pytest.mark.platform(1), pytest.mark.slow]
 
-CONFIG = "hexagonal_2p"
-"""On this platform only these tests use it."""
+CONFIG, LOCKED = "hexagonal_2p", "hexagonal_4p"
+"""On this platform only these tests use them; the second stays paused."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,7 @@ def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_
     generation, lease = bench.running("recovery", CONFIG)
     first, _ = in_force(platform, generation, lease, "first", None)
     second, games = in_force(platform, generation, lease, "second", first)
+    never = bench.net("never judged", generation, lease)
     repair_links(platform.home, platform.ledger, [CONFIG])
     asked = {"config": CONFIG}
     assert door.post("/admin/rollback", asked, 403, "otto")["permission"] == "admin"
@@ -57,6 +59,8 @@ def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_
     assert platform.home.canonical_link(CONFIG).resolve().stem == first[2:]
     assert actions(platform).count(("rollback", USER, "http")) == 1
     assert door.post("/admin/rollback", asked | {"to": "0" * 12, "reason": "x"}, 404)["type"] == "UnknownArtifactError"
+    refused = door.post("/admin/rollback", asked | {"to": never, "reason": "x"}, 409)
+    assert (refused["type"], second[:12] in refused["detail"]) == ("NeverInForceError", True)
     assert door.post("/admin/rollback", {"config": "../x", "reason": "x"}, 422)["type"] == "WrongFields"
 
     assert door.post("/admin/rollback", asked | {"to": second, "reason": "it was good"})["sha"] == second
@@ -70,6 +74,24 @@ def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_
     assert platform.ledger.canonical(CONFIG).sha == first  # type: ignore[union-attr]
     assert set(platform.ledger.poisoned([second, games])) == {second, games}
     assert ("back out", USER, "http") in actions(platform)
+
+
+def test_R23_a_lock_is_in_use_while_its_run_is_under_way_in_airflow_and_free_once_it_is_over(
+    platform: Platform, door: Door
+) -> None:
+    until(f"{LOCKED} is known", 60, lambda: platform.api.has_dag(LOCKED))
+    run_id = platform.api.trigger(LOCKED, {"profile": "tiny"}, "of-a-paused-dag")
+    generation, _ = workbench(platform).running(run_id, LOCKED)
+    asked = {"config": LOCKED}
+    assert door.get(f"/locks?config={LOCKED}", "vera")[0]["in_use"] == f"run {run_id}, which is queued"
+    assert door.post("/locks/release", asked, 409, "otto")["type"] == "LockInUseError"
+    cleared = {one["config"]: one for one in door.post("/clear_training_state", {}, user="otto")["cleared"]}
+    assert f"in use by run {run_id}" in cleared[LOCKED]["refused"]
+    platform.ledger.note_wait(generation.id, LOCKED, Condition.TRAINING)
+    platform.api.patch(f"/dags/{LOCKED}/dagRuns/{run_id}/taskInstances/finish", {"new_state": "failed"})
+    platform.api.end_run(LOCKED, run_id)
+    assert door.get(f"/locks?config={LOCKED}", "vera")[0]["in_use"] is None
+    assert door.post("/locks/release", asked, user="otto")["released"]["holder"] == run_id
 
 
 def test_R31_what_is_old_is_shown_and_then_removed_with_a_reason(platform: Platform, door: Door) -> None:

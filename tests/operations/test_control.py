@@ -28,9 +28,20 @@ from ringrift_ops.ledger import (
 )
 from ringrift_ops.operations import breakers
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.control import CooldownError, PlatformNotRunningError, reset, trigger
+from ringrift_ops.operations.control import (
+    CooldownError,
+    NothingToRecoverError,
+    PlatformNotRunningError,
+    recover,
+    reset,
+    trigger,
+)
+from ringrift_ops.operations.diagnosing import findings
 from ringrift_ops.operations.locks import LockInUseError
 from ringrift_ops.operations.promotions import NotCanonicalError
+from ringrift_ops.operations.status import status
+from ringrift_ops.operations.training_state import clear_training_states
+from ringrift_ops.operations.verification import verify
 from ringrift_ops.platform import facts
 from ringrift_ops.platform.api import Rest
 from ringrift_ops.platform.facts import controls
@@ -151,6 +162,64 @@ def test_R76_the_lock_without_a_config_lists_every_held_one(bench: Any) -> None:
     assert training_lock().get_holder() == "hex8_2p: one, hex8_3p: two"
     with pytest.raises(UsageError, match="unknown config 'hex8_5p'"):
         training_lock("hex8_5p")
+
+
+def test_R23_the_lock_of_a_run_under_way_is_in_use_at_every_door_also_between_two_tasks(
+    bench: Any, airflow: Pages, house: Home, capsys: Any
+) -> None:
+    bench.running("first")
+    second = bench.generation("second", after=60)
+    bench.ledger.note_wait(second.id, "hex8_2p", Condition.LEASE)
+    airflow.runs_of = {"second": ("running", {"lease": "deferred"}), "first": ("running", {"train": "up_for_retry"})}
+    here = controls()
+    shown = status(house, here.settings, here.ledger, None, "hex8_2p").configs[0]
+    assert shown.waiting == 1
+
+    def dead() -> list[str]:
+        found = findings(house, here.ledger, shown, airflow=here.airflow)
+        return [line for one in found for cause in one.causes for line in cause.evidence if "nothing of it is" in line]
+
+    for state in ("running", "queued"):
+        airflow.runs_of["first"] = (state, {})
+        assert main(["lock", "hex8_2p", "--release"]) == ExitCode.GATE_SAID_NO
+        assert f"in use by run first, which is {state} (held by first" in capsys.readouterr().err
+        with pytest.raises(LockInUseError):
+            release_training_lock("hex8_2p", force=True)
+        [refused] = [one for one in clear_training_states(here, By.here("", "http"), ["hex8_2p"]) if one.refused]
+        assert f"run first, which is {state}" in str(refused.refused)
+        assert dead() == []
+    assert training_lock("hex8_2p").get_holder() == "first"
+    bench.ledger.note_wait(shown.generation_id, "hex8_2p", Condition.TRAINING)
+    assert [one.in_use for one in training_lock().held()] == ["run first, which waits for training"]
+    used = verify("release lock", here, "hex8_2p")[0]
+    assert (used.ok, used.evidence) == (True, "held by first, in use by run first, which waits for training")
+
+    airflow.runs_of["first"] = ("failed", {})
+    assert [one.in_use for one in training_lock().held()] == [None], "it asked of late, and is over all the same"
+    assert len(dead()) == 1
+    [cleared] = clear_training_states(here, By.here("", "http"), ["hex8_2p"])
+    assert cleared.cleared == ["lock held by first"]
+    assert bench.ledger.try_grant_generation(second.id) is not None, "the run that is over gives up its turn"
+
+
+def test_R29_recover_takes_the_run_that_holds_the_lease_and_leaves_one_that_waits_for_it(
+    bench: Any, airflow: Pages
+) -> None:
+    _, lease = bench.running("first")
+    waits, stuck = ("running", {"lease": "deferred"}), ("running", {"train": "up_for_retry", "finish": "failed"})
+    airflow.runs_of = {"later": ("queued", {}), "second": waits, "first": stuck}
+    by = By.here("GPU at 0 %", "cli")
+    assert recover(controls(), by, "hex8_2p", dry_run=True).tasks == {"train": "up_for_retry"}
+    found = recover(controls(), by, "hex8_2p")
+    assert (found.run_id, airflow.cleared) == ("first", [("first", ["train"])])
+    airflow.runs_of["first"] = ("running", {"train": "failed", "finish": "running"})
+    [told] = [one for one in verify("recover", controls(), "hex8_2p") if one.name == "no task is stuck"]
+    assert (told.ok, told.evidence) == (False, "train failed")
+    airflow.runs_of["first"] = ("failed", {})
+    with pytest.raises(NothingToRecoverError, match="run second has no stuck task"):
+        recover(controls(), by, "hex8_2p")
+    bench.ledger.release_lease(LEASE, lease.token)
+    assert recover(controls(), by, "hex8_2p", dry_run=True).run_id == "second", "nobody's lease keeps it waiting"
 
 
 def test_R4_reset_ends_every_run_of_a_backfill(bench: Any, airflow: Pages) -> None:

@@ -147,9 +147,10 @@ def reset_breakers(body: BreakerReset, here: Here, user: Caller) -> BreakersClos
 
 
 @routes.changes("/locks/release", Permission.TRAINING_START)
-def release_lock(body: OfConfig, here: Here, user: Caller) -> LockReleased:
+def release_lock(body: OfConfig, control: Control, user: Caller) -> LockReleased:
     """Release the training lock of a config; one in use needs a reason (R23)."""
-    return LockReleased(released=locks.release(here.home, here.ledger, by(user, body.reason), body.config))
+    asker, airflow = by(user, body.reason), control.airflow
+    return LockReleased(released=locks.release(control.home, control.ledger, asker, body.config, airflow=airflow))
 
 
 @routes.reads("/pipeline/status", Permission.TRAINING_READ)

@@ -23,7 +23,7 @@ from ringrift_ops.operations.permissions import Permission
 from ringrift_ops.operations.waiting import Waiting
 from ringrift_ops.settings import CONFIGS, WEB
 from ringrift_ops.web import inside, page
-from ringrift_ops.web.door import PROBLEMS_OF_PAGES, AnyCaller, Before, Config, Here, Limit, Routes
+from ringrift_ops.web.door import PROBLEMS_OF_PAGES, AnyCaller, Before, Config, Control, Here, Limit, Routes
 from ringrift_ops.web.guard import OPEN
 from ringrift_ops.web.place import Place
 
@@ -162,9 +162,9 @@ def breakers(here: Here, config: Config | None = None) -> dict[str, BreakerRow]:
 
 
 @routes.reads("/locks", Permission.TRAINING_READ)
-def locks(here: Here, config: Config | None = None) -> list[Lock]:
+def locks(control: Control, config: Config | None = None) -> list[Lock]:
     """Return the training locks that are held, by whom, and what uses them (R23)."""
-    return locks_of(here.home, here.ledger, config)
+    return locks_of(control.home, control.ledger, config, airflow=control.airflow)
 
 
 @routes.reads("/waivers", Permission.TRAINING_READ)
