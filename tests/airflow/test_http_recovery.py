@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ringrift_ops.platform.api import ApiError
 from ringrift_ops.platform.environment import USER, Installation
 from ringrift_ops.platform.logins import token
 from ringrift_ops.settings import RETENTION
 from ringrift_ops.stages.links import repair_links
-from tests.airflow.conftest import Platform
+from tests.airflow.conftest import Platform, until
 from tests.airflow.nets import in_force, workbench
 from tests.airflow.test_http import Door
 from tests.hosts.sshd import Sshds, running, write_inventory
@@ -31,7 +32,7 @@ def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def door(platform: Platform) -> Door:
-    tokens = {name: token(platform.home, name).token for name in (USER, "otto", "vera")}
+    tokens = {name: token(platform.home, name).token for name in (USER, "otto", "uma", "vera")}
     return Door(f"{Installation(platform.home).url()}/ringrift", tokens)
 
 
@@ -70,6 +71,25 @@ def test_R56_a_net_is_taken_back_and_bad_games_go_out_of_use_with_all_that_came_
     assert platform.ledger.canonical(CONFIG).sha == first  # type: ignore[union-attr]
     assert set(platform.ledger.poisoned([second, games])) == {second, games}
     assert ("back out", USER, "http") in actions(platform)
+
+
+def test_R64_a_phase_that_moves_a_net_wants_the_permission_for_it_and_two_wishes_of_one_second_are_two_runs(
+    platform: Platform, door: Door
+) -> None:
+    asked = {"config": CONFIG, "reason": "x"}
+    for phase in ("promote", "distribute"):
+        refused = door.post("/pipeline/start", asked | {"phase": phase}, 403, "uma")
+        assert refused["permission"] == "model:write"
+    assert "name it" in door.post("/pipeline/start", asked | {"force": True}, 422, "uma")["detail"]
+    until(f"{CONFIG} is known", 60, lambda: platform.api.has_dag(CONFIG))
+    wishes = [{"phase": "parity"}, {"phase": "parity", "profile": "tiny", "force": True}, {"phase": "parity"}]
+    started = [door.post("/pipeline/start", asked | one, user="uma") for one in wishes]
+    assert [one["new"] for one in started] == [True, True, False]
+    assert (started[0]["run_id"] != started[1]["run_id"], started[0] | {"new": False}) == (True, started[2])
+    assert [platform.api.run(CONFIG, one["run_id"])["conf"]["force"] for one in started[:2]] == [False, True]
+    with pytest.raises(ApiError, match="409"):
+        platform.api.trigger(CONFIG, {"profile": "quick"}, started[0]["run_id"])
+    door.post("/pipeline/reset", asked)
 
 
 def test_R31_what_is_old_is_shown_and_then_removed_with_a_reason(platform: Platform, door: Door) -> None:
