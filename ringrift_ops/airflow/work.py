@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import HostError, UnreachableHostError, UntrustedHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
+    BEGINNINGS,
     FAILURES,
     BetterHostError,
     Condition,
@@ -34,7 +35,7 @@ from ringrift_ops.ledger import (
     StageRun,
     generation_lease,
 )
-from ringrift_ops.operations import breakers, disk
+from ringrift_ops.operations import breakers, disk, readiness
 from ringrift_ops.operations.jobs import last_lines
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
@@ -147,22 +148,8 @@ class Work:
     # --- the games -----------------------------------------------------------------------------------
 
     def enough_games(self, *, fresh: bool) -> dict[str, int] | None:
-        """Return {"rows", "new_rows"} when the config has games enough to train on, else None.
-
-        Enough is the window's minimum; with ``fresh`` there must also be rows that no training has seen, and the
-        config's last training must be as long ago as the profile's cooldown says.
-        """
-        config, row = self.generation.config, self.profile
-        rows, new = self.ledger.usable_rows(config), self.ledger.new_rows(config)
-        if rows < row.window_minimum_rows:
-            return None
-        if fresh and (new == 0 or self._cooling(row.cooldown_seconds)):
-            return None
-        return {"rows": rows, "new_rows": new}
-
-    def _cooling(self, seconds: float) -> bool:
-        last = self.ledger.events(types=[EventType.TRAINING_COMPLETED], config=self.generation.config, limit=1)
-        return bool(last) and datetime.now(UTC) - last[-1].at < timedelta(seconds=seconds)
+        """Return {"rows", "new_rows"} when the config has games enough to train on (see ``readiness``), else None."""
+        return readiness.enough_games(self.ledger, self.generation.config, self.profile, fresh=fresh)
 
     # --- one stage -----------------------------------------------------------------------------------
 
@@ -209,14 +196,14 @@ class Work:
             state = self.look(stage, shard).state
         if state not in (JobState.RUNNING, JobState.DONE):
             self._admit(stage, token, shard)
-        slots, leave = self.hosting.slots(stage, spec), None
+        slots, leave, begins = self.hosting.slots(stage, spec), None, before is None or not before.spec
         if before is not None and before.host is not None:
             from ringrift_ops.operations.remedies import next_hosts
 
             slots, leave = next_hosts(self._controls, before, slots)
         while True:
             try:
-                run = self._start(stage, shard, spec, slots, leave)
+                run = self._start(stage, shard, spec, slots, leave, begins=begins)
             except BetterHostError:
                 self.renew(token)
                 time.sleep(HOSTS.poll_seconds)
@@ -233,14 +220,10 @@ class Work:
                 leave = error.host
             else:
                 break
-        if stage is Stage.TRAIN and not submitted.adopted:
-            payload = {"job_id": job_id, "attempt": submitted.attempt}
-            payload |= {key: run.spec[key] for key in ("dataset", "parent")}
-            self._event(EventType.TRAINING_STARTED, payload)
-        if stage is Stage.GAUNTLET and not submitted.adopted:
-            payload = {"job_id": job_id, "attempt": submitted.attempt}
-            payload |= {key: run.spec[key] for key in ("candidate", "previous")}
-            self._event(EventType.EVALUATION_STARTED, payload)
+        if stage in BEGINNINGS and not submitted.adopted:
+            event, facts = BEGINNINGS[stage]
+            told = {"job_id": job_id, "attempt": submitted.attempt} | {name: run.spec[name] for name in facts}
+            self._event(event, told)
         self._show()
         return job_id
 
@@ -255,19 +238,18 @@ class Work:
 
         return Controls(self.home, self.settings, self.ledger, None)
 
-    def _start(self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None) -> StageRun:
+    def _start(
+        self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None, *, begins: bool
+    ) -> StageRun:
         """Note the start, its host with it; a training that begins takes the batch size that the host allows."""
-        begun = self._run(stage, shard)
 
-        def note(asked: StageSpec) -> StageRun:
-            return self.ledger.start_stage(
-                self.generation.id, stage.value, shard, asked.model_dump(mode="json"), asked.token,
-                job_id=self.job_id(stage, shard), slots=slots, leave=leave, waiting=self._waiting(stage),
-            )  # fmt: skip
+        def asked(host: str | None) -> dict[str, Any]:
+            return (self.hosting.fitted(spec, host) if begins else spec).model_dump(mode="json")
 
-        run = note(spec)
-        fitted = self.hosting.fitted(spec, run.host)
-        return run if begun is not None or fitted == spec else note(fitted)
+        return self.ledger.start_stage(
+            self.generation.id, stage.value, shard, asked, spec.token,
+            job_id=self.job_id(stage, shard), slots=slots, leave=leave, waiting=self._waiting(stage),
+        )  # fmt: skip
 
     def _waiting(self, stage: Stage) -> int:
         """Return how many shards of a stage wait for a host, the one that asks among them."""
@@ -308,11 +290,17 @@ class Work:
         self._show()
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
-        """Return what the stage is asked; a stage under way keeps what it was asked first."""
+        """Return what the stage is asked; a stage under way keeps what it was asked first.
+
+        A training that failed keeps its batch size, unless the settings now say a smaller one: it is the same training.
+        """
         run = self._run(stage, shard)
         if run is not None and run.state == "running":
             return SPECS[stage].model_validate(run.spec | {"token": token})
-        return self.plan.spec(stage, token, shard)
+        spec = self.plan.spec(stage, token, shard)
+        if isinstance(spec, TrainSpec) and run is not None and run.spec:
+            spec = spec.model_copy(update={"batch_size": min(spec.batch_size, run.spec["batch_size"])})
+        return spec
 
     def _end_fenced(self, jobs: Transport, job_id: str, token: int) -> None:
         """End a running job of an earlier token: everything it makes would be refused."""

@@ -334,6 +334,12 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.REMEDY_GAVE_UP: RemedyGaveUp,
 }
 
+BEGINNINGS: dict[Stage, tuple[EventType, tuple[str, ...]]] = {
+    Stage.TRAIN: (EventType.TRAINING_STARTED, ("dataset", "parent")),
+    Stage.GAUNTLET: (EventType.EVALUATION_STARTED, ("candidate", "previous")),
+}
+"""What is recorded when an attempt at a stage begins, and what of its spec it tells."""
+
 FAILURES: dict[Stage, EventType] = {
     Stage.SELFPLAY: EventType.SELFPLAY_FAILED,
     Stage.PARITY: EventType.PARITY_VALIDATION_FAILED,

@@ -8,7 +8,7 @@ granted it, and keeps both for good. A run that finds its row takes it up where 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -212,7 +212,7 @@ class Generations(Connected):
         generation_id: int,
         stage: str,
         shard: int,
-        spec: dict[str, Any],
+        spec: dict[str, Any] | Callable[[str | None], dict[str, Any]],
         token: int,
         *,
         job_id: str | None = None,
@@ -224,8 +224,8 @@ class Generations(Connected):
         """Note that a stage runs, and return its row; one that is done already stays done.
 
         With ``slots`` it gets a host, in the same transaction, and keeps it; ``leave``: the host it is to leave, if it
-        is still there; ``waiting``: shards that no host has yet, this one among them. Raises :class:`StaleTokenError`,
-        ``NoFreeHostError``, ``BetterHostError``.
+        is still there; ``waiting``: shards that no host has yet, this one among them. ``spec`` may be a function: what
+        a host (None: this machine) is asked. Raises :class:`StaleTokenError`, ``NoFreeHostError``, ``BetterHostError``.
         """
         name = stage_named(stage).value
         with self._writing() as connection:
@@ -238,7 +238,8 @@ class Generations(Connected):
             stays = found is not None and found.host == host
             return _write_stage(
                 connection, generation_id, name, shard,
-                {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None, "host": host,
+                {"state": "running", "job_id": job_id, "token": token, "spec": spec(host) if callable(spec) else spec,
+                 "error": None, "host": host,
                  "second": found.second if found and stays else None,
                  "second_at": found.second_at if found and stays else None,
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
