@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ringrift_ops.airflow.outcome import outcome_of
+from ringrift_ops.airflow.outcome import outcome_of, outcome_without_lease
 from ringrift_ops.airflow.verifying import collected, verify
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
@@ -438,17 +438,21 @@ class Work:
     def finish(self, stages: Iterable[Stage]) -> Generation:
         """Close the generation with what its ``stages`` came to, free the lease, and return it.
 
-        A generation that never had its turn is taken out of the line.
+        A generation that never had its turn is taken out of the line; one that lost its lease is closed as it stands.
         """
         found = self.ledger.generation(self.generation.id)
         if found.state is GenerationState.FINISHED:
             return found
         lease = self.grant() if found.state is GenerationState.RUNNING else None
-        if lease is None:
+        if lease is None and found.granted_at is None:
             return self.ledger.withdraw_generation(found.id, "its run ended before its turn came")
         self._end_jobs()
-        outcome, reason = self.outcome(stages)
-        finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
+        if lease is None:
+            outcome, reason = outcome_without_lease(self.ledger, found, self.ledger.stage_runs(found.id), list(stages))
+            finished = self.ledger.withdraw_generation(found.id, reason, outcome=outcome)
+        else:
+            outcome, reason = self.outcome(stages)
+            finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
         self._show()
         return finished
 

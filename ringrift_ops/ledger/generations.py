@@ -151,29 +151,28 @@ class Generations(Connected):
                 return found
             lease = leases.check(connection, generation_lease(found.config), token)
             leases.check_effect(connection, found.config, found.id, token)
-            _update(
-                connection, found.id, state=GenerationState.FINISHED.value, outcome=outcome.value, reason=reason,
-                finished_at=moment,
-            )  # fmt: skip
             leases.release(connection, lease, moment)
-            waits.end(connection, found.id)
-            events.record(
-                connection, EventType.GENERATION_FINISHED, found.config, found.id,
-                {"outcome": outcome.value, "reason": reason}, moment,
-            )  # fmt: skip
+            _finish(connection, found, outcome, reason, moment)
             return find(connection, generation_id)
 
-    def withdraw_generation(self, generation_id: int, reason: str, now: datetime | None = None) -> Generation:
+    def withdraw_generation(
+        self, generation_id: int, reason: str, now: datetime | None = None, *, outcome: Outcome | None = None
+    ) -> Generation:
         """Take a waiting generation out of the line (its run was given up) and return it.
 
-        One that was finished before is finished again. One that runs under a live lease is left as it is.
+        One that was finished before is finished again. With ``outcome`` one that has had its turn since then, and lost
+        its lease, is finished with that. One that runs under a live lease is left as it is.
         """
         moment = now or utc_now()
         with self._writing() as connection:
             found = find(connection, generation_id)
             lease = leases.find(connection, generation_lease(found.config))
             held = lease is not None and lease.generation == found.id and leases.is_held(lease, moment)
-            if found.state is GenerationState.WAITING or (found.state is GenerationState.RUNNING and not held):
+            if found.state is not GenerationState.WAITING and (found.state is not GenerationState.RUNNING or held):
+                return found
+            if outcome is not None and _had_its_turn(connection, found):
+                _finish(connection, found, outcome, reason, moment)
+            else:
                 again = GenerationState.WITHDRAWN if found.outcome is None else GenerationState.FINISHED
                 why = reason if found.outcome is None else found.reason
                 _update(connection, found.id, state=again.value, reason=why)
@@ -388,6 +387,24 @@ def _grant(connection: Connection, wanted: Generation, holder: str, seconds: flo
     _update(connection, wanted.id, **values)
     waits.end(connection, wanted.id, Condition.LEASE)
     return lease
+
+
+def _had_its_turn(connection: Connection, found: Generation) -> bool:
+    """Return whether a generation was granted its lease, since it was finished if it was finished before."""
+    if found.finished_at is None:
+        return found.granted_at is not None
+    table = schema.events
+    since = (
+        table.c.type == EventType.LEASE_GRANTED.value, table.c.generation == found.id, table.c.at > found.finished_at,
+    )  # fmt: skip
+    return connection.execute(sa.select(table.c.id).where(*since)).first() is not None
+
+
+def _finish(connection: Connection, found: Generation, outcome: Outcome, reason: str, now: datetime) -> None:
+    values = {"outcome": outcome.value, "reason": reason}
+    _update(connection, found.id, state=GenerationState.FINISHED.value, finished_at=now, **values)
+    waits.end(connection, found.id)
+    events.record(connection, EventType.GENERATION_FINISHED, found.config, found.id, values, now)
 
 
 def _stage_run(connection: Connection, generation: int, stage: str, shard: int) -> StageRun | None:
