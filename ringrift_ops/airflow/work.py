@@ -157,13 +157,21 @@ class Work:
         """Return the result that exists already, None when the stage is still to be done."""
         return self.ledger.stage_result(self.generation.id, stage.value, shard)
 
-    def forget(self, stages: Iterable[Stage], token: int) -> None:
-        """Drop what this generation has of ``stages``, jobs too, so that they are done anew (``force``)."""
-        for stage in stages:
+    def forget(self, stages: Iterable[Stage], token: int, run_id: str) -> None:
+        """Drop what this generation has of ``stages``, jobs too, so that they are done anew: once per forced run.
+
+        It is on record when all of it is done: cut short, it is done again from its beginning.
+        """
+        forced = self.ledger.events(types=[EventType.GENERATION_FORCED], generation=self.generation.id)
+        if any(event.payload["run_id"] == run_id for event in forced):
+            return
+        asked = list(stages)
+        for stage in asked:
             for run in self.ledger.stage_runs(self.generation.id, stage.value):
                 for host in run.hosts:
                     self.hosting.jobs(host).forget(self.job_id(stage, run.shard))
             self.ledger.forget_stage(self.generation.id, stage.value, token)
+        self._event(EventType.GENERATION_FORCED, {"run_id": run_id, "stages": [stage.value for stage in asked]})
         self._show()
 
     def submit(self, stage: Stage, token: int, shard: int = 0) -> str:
