@@ -16,7 +16,9 @@ from ringrift_ops.airflow.verifying import LostJobError
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import HostRefusedError
+from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.folder import JobFolder, read_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
@@ -33,6 +35,7 @@ from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages import moving
 from ringrift_ops.stages.specs import Stage, TrainSpec
 from ringrift_ops.store import sha256_file
+from tests.hosts import edge
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
 
 if TYPE_CHECKING:
@@ -346,6 +349,39 @@ def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd])
         assert isinstance(fitted, TrainSpec)
         assert fitted.batch_size == size
     assert os.environ["RINGRIFT_HOME"] == str(work.home.root)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["begun", "refused once before its first start"])
+def test_R31_a_training_on_a_small_gpu_is_the_same_one_however_often_it_is_tried(home: Path, refused: bool) -> None:
+    place = Home(home).ensure()
+    edge.inventory(place, edge.INVENTORY + "    gpu: {memory_gb: 8}\n")
+    Mirror(place, "box").heard(facts(place))
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "standard")
+    token = granted(work)
+    work.ledger.record_artifact(
+        "d" * 64, "dataset", "data/training/d.npz", size=7, config=CONFIG, generation=work.generation.id, parents=[],
+        meta={"samples": 1}, token=token,
+    )  # fmt: skip
+
+    def tried() -> StageRun:
+        work.submit(Stage.TRAIN, token)
+        [run] = work.ledger.stage_runs(work.generation.id, "train")
+        return run
+
+    def failed() -> None:
+        EdgeJobs(Mirror(place, "box")).forget(work.job_id(Stage.TRAIN))
+        work.ledger.record_stage_error(work.generation.id, "train", 0, "killed", token)
+
+    if refused:
+        failed()
+    first = tried()
+    assert (first.host, first.spec["batch_size"]) == ("box", 256)
+    failed()
+    assert tried().spec == first.spec
+    failed()
+    place.settings_file.write_text("profiles:\n  standard: {batch_size: 64}\n")
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "standard")
+    assert tried().spec["batch_size"] == 64, "what a person chose to mend it"
 
 
 @pytest.mark.hosts_campaign
