@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -345,6 +345,31 @@ def test_an_input_is_fetched_by_content_from_where_it_broke_off(place: Home, url
     assert not exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{sha}", target, sha, lambda: None)
     with pytest.raises(RingRiftError, match="reads no file"):
         exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{'2' * 64}", target, "2" * 64, lambda: None)
+
+
+def test_two_tasks_that_fetch_the_same_input_fetch_it_once(place: Home, url: str, tmp_path: Path) -> None:
+    from ringrift_ops.store import Store
+
+    exchange, node = edge.node(url, tmp_path / "node")
+    sha, path = Store(place).put(b"weights" * 400_000, ".safetensors")
+    wanted(place, weights=sha, player="net")
+    target, told, waits = node.resolve(place.relative(path)), list[bool](), threading.Event()
+
+    def fetch(meanwhile: Callable[[], object]) -> None:
+        told.append(exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{sha}", target, sha, meanwhile))
+
+    second = threading.Thread(target=fetch, args=(waits.set,))
+
+    def in_the_middle() -> None:
+        if not waits.is_set():
+            second.start()
+            assert waits.wait(30)
+
+    fetch(in_the_middle)
+    second.join(30)
+    assert told == [True, False]
+    assert sha256_file(target) == sha
+    assert [one.name for one in target.parent.iterdir()] == [target.name]
 
 
 # --- the transport -----------------------------------------------------------------------------------
