@@ -418,10 +418,11 @@ class Work:
 
     def complete(self, stage: Stage, token: int, shard: int = 0) -> dict[str, Any]:
         """Return the result of the stage's job, brought here, verified and recorded; raises what the job ended with."""
-        job_id, host = self.job_id(stage, shard), self.host(stage, shard)
+        job_id, host, run = self.job_id(stage, shard), self.host(stage, shard), self._run(stage, shard)
+        noted = None if run is None else run.spec
         try:
             spec, result = self.hosting.patiently(
-                partial(collected, self.hosting, stage, host, job_id, token), partial(self.renew, token)
+                partial(collected, self.hosting, stage, host, job_id, token, noted), partial(self.renew, token)
             )
             verify(self.home, spec, result, self._done(Stage.SELFPLAY))
         except RingRiftError as error:

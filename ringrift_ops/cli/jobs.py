@@ -45,7 +45,8 @@ def jobs(
         return
     status = transport.kill(job_id) if kill else transport.poll(job_id)
     if status.state is JobState.ABSENT:
-        raise NoSuchJobError(f"no job {job_id} at {transport.place(job_id)}; `ringrift jobs` lists them")
+        listed = "ringrift jobs" if host is None else f"ringrift jobs --host {host}"
+        raise NoSuchJobError(f"no job {job_id} at {transport.place(job_id)}; `{listed}` lists them")
     if logs:
         _print_log(transport, job_id, tail=tail, follow=follow)
     elif as_json:

@@ -39,7 +39,7 @@ from ringrift_ops.hosts.jobs import (
     same_work,
 )
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.hosts.remote import KNOWN
+from ringrift_ops.hosts.remote import KNOWN, for_host
 from ringrift_ops.hosts.versions import difference, versions
 from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.settings.tables import HOSTS
@@ -289,11 +289,11 @@ class EdgeJobs:
         return dict(end["result"])
 
     def _error(self, told: dict[str, Any]) -> RingRiftError:
-        kind = KNOWN.get(str(told["type"]))
+        kind, message = KNOWN.get(str(told["type"])), for_host(self.name, str(told["message"]))
         if kind is not None:
-            return kind(f"host {self.name}: {told['message']}")
+            return kind(f"host {self.name}: {message}")
         code = ExitCode(int(told["code"])).value
-        return HostAnswerError(self.name, f"{told['message']} ({told['type']}, exit code {code})")
+        return HostAnswerError(self.name, f"{message} ({told['type']}, exit code {code})")
 
     def _end(self, job_id: str) -> dict[str, Any] | None:
         end = read_json(self.mirror.job(job_id) / "end.json")

@@ -219,7 +219,7 @@ def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
         return
     wanted = [*controls.settings.destinations, *host_destinations(controls.home)]
     told = {row.destination: row for row in ledger.deliveries(canonical.sha)}
-    missing = [one for one in wanted if one not in told or not told[one].verified]
+    missing = [one for one in wanted if one not in told or told[one].state != "verified"]
     if not missing:
         return
     net = Net(config, canonical.sha)
@@ -233,7 +233,7 @@ def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
         rows = {row.destination: row for row in ledger.deliveries(net.sha)}
         return [
             Verified(
-                name=f"read back by hash at {one}", ok=one in rows and rows[one].verified,
+                name=f"read back by hash at {one}", ok=one in rows and rows[one].state == "verified",
                 evidence="not tried" if one not in rows else rows[one].error or rows[one].state,
             )
             for one in missing

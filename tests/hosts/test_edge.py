@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,20 @@ from ringrift_ops.hosts import exchange as exchange_module
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import HostHangsError, HostRefusedError, VersionMismatchError
 from ringrift_ops.hosts.exchange import PREFIX, Exchange, LeaderAwayError, TokenRefusedError, token
-from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobState
+from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobState, JobStatus
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.ledger import Ledger
 from ringrift_ops.operations.nodes import receiving
 from ringrift_ops.settings import Inventory, InventoryError
 from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.stages.edge import Carrier
 from ringrift_ops.stages.hosting import EdgeHostError, ForeignResultError, Hosting
+from ringrift_ops.stages.placement import checkpoints_of, may_make
 from ringrift_ops.stages.specs import Stage
 from ringrift_ops.store import sha256_file
 from ringrift_ops.web import exchange as web
 from tests.hosts import edge
-from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
+from tests.hosts.test_stages_on_hosts import CONFIG, SMALL, training
 
 JOB = f"{CONFIG}-g1-selfplay-s0"
 
@@ -347,6 +349,31 @@ def test_an_input_is_fetched_by_content_from_where_it_broke_off(place: Home, url
         exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{'2' * 64}", target, "2" * 64, lambda: None)
 
 
+def test_two_tasks_that_fetch_the_same_input_fetch_it_once(place: Home, url: str, tmp_path: Path) -> None:
+    from ringrift_ops.store import Store
+
+    exchange, node = edge.node(url, tmp_path / "node")
+    sha, path = Store(place).put(b"weights" * 400_000, ".safetensors")
+    wanted(place, weights=sha, player="net")
+    target, told, waits = node.resolve(place.relative(path)), list[bool](), threading.Event()
+
+    def fetch(meanwhile: Callable[[], object]) -> None:
+        told.append(exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{sha}", target, sha, meanwhile))
+
+    second = threading.Thread(target=fetch, args=(waits.set,))
+
+    def in_the_middle() -> None:
+        if not waits.is_set():
+            second.start()
+            assert waits.wait(30)
+
+    fetch(in_the_middle)
+    second.join(30)
+    assert told == [True, False]
+    assert sha256_file(target) == sha
+    assert [one.name for one in target.parent.iterdir()] == [target.name]
+
+
 # --- the transport -----------------------------------------------------------------------------------
 
 
@@ -433,6 +460,32 @@ def test_a_shard_on_an_edge_host_is_the_same_batch_as_here_and_the_ledger_knows_
     assert again.complete(Stage.SELFPLAY, own.token)["batch"] == result["batch"]
 
 
+def test_R70_shards_of_the_same_second_keep_a_log_each_whatever_their_names_have_in_common(place: Home) -> None:
+    hosting, ids = Hosting(place, Ledger.open()), [f"{CONFIG}-g1-selfplay-s{shard}" for shard in (10, 1)]
+    for job_id in ids:
+        log = Mirror(place, "box").job(job_id) / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"== attempt 1 of {job_id}, 2026-11-25T20:00:00+00:00\n")
+        status = JobStatus(
+            job_id=job_id, state=JobState.DONE, attempt=1, pid=None, raw_code=0, reason="", heartbeat=None,
+            started="2026-11-25T20:00:00+00:00", ended=None, heartbeat_age=None,
+        )  # fmt: skip
+        hosting.keep_log("box", Stage.SELFPLAY, status)
+    kept = [log.read_text().split()[4] for log in place.logs.glob("selfplay_box_*.log")]
+    assert sorted(kept) == sorted(f"{job_id}," for job_id in ids)
+
+
+def test_a_training_that_ends_while_its_checkpoint_is_read_is_left_alone(home: Path) -> None:
+    node, spec = Home(home).ensure(), training()
+    folder = node.resolve(str(checkpoints_of(node, spec)))
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.safetensors").symlink_to("gone")  # listed, and not there when it is read
+    carrier = Carrier(Exchange("http://127.0.0.1:1", "box", edge.SECRET), node, JOB, 1, lambda line: None)
+    carrier._kept = float("-inf")
+    carrier._keep_checkpoint(spec)
+    assert carrier._kept > 0
+
+
 def submitted(url: str, tmp_path: Path) -> tuple[Work, int, EdgeJobs, str]:
     """A shard that was given to the Edge host: its work, the lease's token, the host's jobs and the job's id."""
     edge.node(url, tmp_path / "node")
@@ -463,6 +516,14 @@ def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url
     with pytest.raises(ForeignResultError, match=r"cannot have made 'ledger\.db'"):
         work.complete(Stage.SELFPLAY, token)
     assert work.ledger.artifacts(config=CONFIG, kind="games") == []
+
+
+def test_a_batch_may_lie_where_its_command_wants_it_and_nowhere_else(place: Home) -> None:
+    planned = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny").plan.spec(Stage.SELFPLAY, 0)
+    spec = planned.model_copy(update={"output": "/elsewhere/games.db"})
+    assert may_make(place, spec, "/elsewhere/games.db", None)
+    assert not may_make(place, planned, "/elsewhere/games.db", None)
+    assert not may_make(place, spec, f"data/games/selfplay_{CONFIG}_g1_s0.db", None)
 
 
 def test_F24_a_result_that_is_none_is_the_stages_error(place: Home, url: str, tmp_path: Path) -> None:
