@@ -165,6 +165,9 @@ def test_every_command_that_is_printed_about_a_job_on_a_host_can_be_typed(
     report.unlink()
     assert main(shlex.split(fixes[0])[1:]) == ExitCode.DONE
     assert edge.poll(job_id).over
+    assert main([*shlex.split(fixes[0])[1:], "--reason", "again"]) == ExitCode.DONE
+    [row] = [one for one in bench.ledger.audit() if one.action == "end job"]
+    assert (row.door, row.config, row.detail) == ("cli", "hex8_2p", {"job_id": job_id, "host": "box"})
 
 
 def test_R33_the_list_of_jobs_says_what_an_exit_code_means(house: Home, capsys: pytest.CaptureFixture[str]) -> None:
