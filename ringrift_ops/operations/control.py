@@ -216,7 +216,7 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
         lease=None if lease is None else lease.holder,
         generations=withdrawn,
         stages=ledger.clear_unfinished_stages(key),
-        breakers=[one.action for one in breakers.reset(ledger, by, None, key)],
+        breakers=[one.action for one in breakers.close(ledger, by, None, key)],
     )
     controls.show()
     return found

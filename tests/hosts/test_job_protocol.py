@@ -18,6 +18,7 @@ from ringrift_ops.hosts.jobs import (
     JobState,
     NoSuchJobError,
     Transport,
+    command_about,
 )
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
@@ -72,8 +73,8 @@ def test_job_is_submitted_adopted_and_collected_with_what_it_has_for_the_ledger(
     assert (first.adopted, again.adopted, again.attempt) == (False, True, 1)
     with pytest.raises(JobNotFinishedError, match="still runs"):
         jobs.collect(NAME)
-    at = " --host one" if isinstance(jobs, RemoteJobs) else ""
-    with pytest.raises(JobConflictError, match=f"runs with another spec.*`ringrift jobs {NAME} --kill{at}`"):
+    end = command_about(NAME, getattr(jobs, "name", None), "--kill")
+    with pytest.raises(JobConflictError, match=f"job {NAME} runs with another spec; .*`{end}`"):
         jobs.submit_or_adopt(a_job(SLEEP, number=2))
     helper = a_job("open('../go', 'w')", job_id="hex8_2p-g1-export")
     jobs.submit_or_adopt(helper)

@@ -155,7 +155,7 @@ def reset(body: OfConfig, control: Control, user: Caller) -> Reset:
 
 @routes.changes("/breakers/reset", Permission.TRAINING_START)
 def reset_breakers(body: BreakerReset, here: Here, user: Caller) -> BreakersClosed:
-    """Close breakers and forget their failures (R10)."""
+    """Close breakers and forget their failures (R10). Needs a reason."""
     found = breakers.reset(here.ledger, by(user, body.reason), body.action, body.config)
     return BreakersClosed(closed=[f"{one.config}/{one.action}" for one in found])
 
