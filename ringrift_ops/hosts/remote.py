@@ -76,10 +76,7 @@ class RemoteJobs:
         Raises :class:`VersionMismatchError` before anything is started, :class:`HostFullError`.
         """
         self.check_version()
-        try:
-            answer = self.answer("submit", seconds=HOSTS.submit_seconds, job=job.model_dump(mode="json"))
-        except jobs.JobConflictError as error:  # the host's own words are for somebody who sits at it
-            raise jobs.conflict(job.job_id, self.name) from error
+        answer = self.answer("submit", seconds=HOSTS.submit_seconds, job=job.model_dump(mode="json"))
         return Submitted.model_validate(answer)
 
     def poll(self, job_id: str) -> JobStatus:

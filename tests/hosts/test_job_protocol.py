@@ -18,7 +18,6 @@ from ringrift_ops.hosts.jobs import (
     JobState,
     NoSuchJobError,
     Transport,
-    command_about,
 )
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
@@ -73,7 +72,7 @@ def test_job_is_submitted_adopted_and_collected_with_what_it_has_for_the_ledger(
     assert (first.adopted, again.adopted, again.attempt) == (False, True, 1)
     with pytest.raises(JobNotFinishedError, match="still runs"):
         jobs.collect(NAME)
-    end = command_about(NAME, getattr(jobs, "name", None), "--kill")
+    end = f"ringrift jobs {NAME} --kill" + (f" --host {jobs.name}" if isinstance(jobs, RemoteJobs) else "")
     with pytest.raises(JobConflictError, match=f"job {NAME} runs with another spec; .*`{end}`"):
         jobs.submit_or_adopt(a_job(SLEEP, number=2))
     helper = a_job("open('../go', 'w')", job_id="hex8_2p-g1-export")
