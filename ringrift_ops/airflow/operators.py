@@ -109,8 +109,8 @@ class GenerationLease(BaseSensorOperator, OfGeneration):
             "generation %s of %s (key %s): parent %s, token %s",
             generation.number, self.config, generation.key, generation.parent or "none", lease.token,
         )  # fmt: skip
-        if context["params"]["force"] and context["ti"].try_number == 1:
-            work.forget(stages, lease.token)
+        if context["params"]["force"]:
+            work.forget(stages, lease.token, context["dag_run"].run_id)
         return work.plan.shards if Stage.SELFPLAY in stages else []
 
     def on_kill(self) -> None:

@@ -1,10 +1,10 @@
-"""What a generation has come to, by its stages alone."""
+"""What a generation has come to, by its stages alone; and how it lost its lease, where it did."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ringrift_ops.ledger import Outcome, StageRun
+from ringrift_ops.ledger import EventType, Generation, Ledger, Outcome, StageRun
 from ringrift_ops.stages.specs import Stage, Verdict
 
 
@@ -28,3 +28,16 @@ def outcome_of(runs: Sequence[StageRun], asked: Sequence[Stage]) -> tuple[Outcom
     if judged is not None and judged.result is not None:
         return Outcome.PASS, str(judged.result["reason"])
     return Outcome.PARTIAL, f"asked for {', '.join(asked)} only"
+
+
+def outcome_without_lease(
+    ledger: Ledger, generation: Generation, runs: Sequence[StageRun], asked: Sequence[Stage]
+) -> tuple[Outcome, str]:
+    """Return the same of a generation that has lost its lease; none ``asked``: its run was given up meanwhile."""
+    outcome, reason = outcome_of(runs, asked) if asked else (Outcome.ERROR, "its run was given up")
+    if outcome is not Outcome.ERROR:
+        return outcome, reason
+    told = ledger.events(types=[EventType.LEASE_GRANTED, EventType.LEASE_FORCED], generation=generation.id, limit=1)
+    if told and told[0].type == EventType.LEASE_FORCED:
+        return outcome, f"{reason}; its lease was broken by {told[0].payload['actor']}: {told[0].payload['reason']}"
+    return outcome, f"{reason}; its lease had run out"

@@ -50,9 +50,11 @@ class LostJobError(InfrastructureError):
 
 
 def collected(
-    hosting: Hosting, stage: Stage, host: str | None, job_id: str, token: int
+    hosting: Hosting, stage: Stage, host: str | None, job_id: str, token: int, noted: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], Frozen]:
     """Return (spec, result) of a job that is over, whose files are here and of which the ledger knows.
+
+    ``noted``: what the ledger says the job was asked. A host's own word on that would let it choose where files go.
 
     Raises :class:`LostJobError`, :class:`NoEvidenceError`, :class:`WrongResultError`, and what the job ended with.
     """
@@ -68,10 +70,11 @@ def collected(
             raise NoEvidenceError(f"{Verdict.NO_EVIDENCE.value}: {error.said}") from error
         raise
     try:
-        result, spec = RESULTS[stage].model_validate(found), jobs.spec(job_id) or {}
+        result = RESULTS[stage].model_validate(found)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise WrongResultError(f"job {job_id} left no result of a {stage.value}: {wrong}") from error
+    spec = dict(noted) if host is not None and noted is not None else jobs.spec(job_id) or {}
     asked = SPECS[stage].model_validate(spec)
     hosting.keep_rate(host, asked, status)
     hosting.take(host, job_id, result, asked, token)

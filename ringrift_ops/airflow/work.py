@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ringrift_ops.airflow.outcome import outcome_of
+from ringrift_ops.airflow.outcome import outcome_of, outcome_without_lease
 from ringrift_ops.airflow.verifying import collected, verify
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.errors import HostError, UnreachableHostError, UntrustedHostError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, Submitted, Transport, job_id_of, stage_job
 from ringrift_ops.ledger import (
+    BEGINNINGS,
     FAILURES,
     BetterHostError,
     Condition,
@@ -34,7 +35,7 @@ from ringrift_ops.ledger import (
     StageRun,
     generation_lease,
 )
-from ringrift_ops.operations import breakers, disk
+from ringrift_ops.operations import breakers, disk, readiness
 from ringrift_ops.operations.jobs import last_lines
 from ringrift_ops.operations.logs import write_logs
 from ringrift_ops.operations.stalls import is_stalled
@@ -147,22 +148,8 @@ class Work:
     # --- the games -----------------------------------------------------------------------------------
 
     def enough_games(self, *, fresh: bool) -> dict[str, int] | None:
-        """Return {"rows", "new_rows"} when the config has games enough to train on, else None.
-
-        Enough is the window's minimum; with ``fresh`` there must also be rows that no training has seen, and the
-        config's last training must be as long ago as the profile's cooldown says.
-        """
-        config, row = self.generation.config, self.profile
-        rows, new = self.ledger.usable_rows(config), self.ledger.new_rows(config)
-        if rows < row.window_minimum_rows:
-            return None
-        if fresh and (new == 0 or self._cooling(row.cooldown_seconds)):
-            return None
-        return {"rows": rows, "new_rows": new}
-
-    def _cooling(self, seconds: float) -> bool:
-        last = self.ledger.events(types=[EventType.TRAINING_COMPLETED], config=self.generation.config, limit=1)
-        return bool(last) and datetime.now(UTC) - last[-1].at < timedelta(seconds=seconds)
+        """Return {"rows", "new_rows"} when the config has games enough to train on (see ``readiness``), else None."""
+        return readiness.enough_games(self.ledger, self.generation.config, self.profile, fresh=fresh)
 
     # --- one stage -----------------------------------------------------------------------------------
 
@@ -170,13 +157,21 @@ class Work:
         """Return the result that exists already, None when the stage is still to be done."""
         return self.ledger.stage_result(self.generation.id, stage.value, shard)
 
-    def forget(self, stages: Iterable[Stage], token: int) -> None:
-        """Drop what this generation has of ``stages``, jobs too, so that they are done anew (``force``)."""
-        for stage in stages:
+    def forget(self, stages: Iterable[Stage], token: int, run_id: str) -> None:
+        """Drop what this generation has of ``stages``, jobs too, so that they are done anew: once per forced run.
+
+        It is on record when all of it is done: cut short, it is done again from its beginning.
+        """
+        forced = self.ledger.events(types=[EventType.GENERATION_FORCED], generation=self.generation.id)
+        if any(event.payload["run_id"] == run_id for event in forced):
+            return
+        asked = list(stages)
+        for stage in asked:
             for run in self.ledger.stage_runs(self.generation.id, stage.value):
                 for host in run.hosts:
                     self.hosting.jobs(host).forget(self.job_id(stage, run.shard))
             self.ledger.forget_stage(self.generation.id, stage.value, token)
+        self._event(EventType.GENERATION_FORCED, {"run_id": run_id, "stages": [stage.value for stage in asked]})
         self._show()
 
     def submit(self, stage: Stage, token: int, shard: int = 0) -> str:
@@ -209,14 +204,14 @@ class Work:
             state = self.look(stage, shard).state
         if state not in (JobState.RUNNING, JobState.DONE):
             self._admit(stage, token, shard)
-        slots, leave = self.hosting.slots(stage, spec), None
+        slots, leave, begins = self.hosting.slots(stage, spec), None, before is None or not before.spec
         if before is not None and before.host is not None:
             from ringrift_ops.operations.remedies import next_hosts
 
             slots, leave = next_hosts(self._controls, before, slots)
         while True:
             try:
-                run = self._start(stage, shard, spec, slots, leave)
+                run = self._start(stage, shard, spec, slots, leave, begins=begins)
             except BetterHostError:
                 self.renew(token)
                 time.sleep(HOSTS.poll_seconds)
@@ -233,14 +228,10 @@ class Work:
                 leave = error.host
             else:
                 break
-        if stage is Stage.TRAIN and not submitted.adopted:
-            payload = {"job_id": job_id, "attempt": submitted.attempt}
-            payload |= {key: run.spec[key] for key in ("dataset", "parent")}
-            self._event(EventType.TRAINING_STARTED, payload)
-        if stage is Stage.GAUNTLET and not submitted.adopted:
-            payload = {"job_id": job_id, "attempt": submitted.attempt}
-            payload |= {key: run.spec[key] for key in ("candidate", "previous")}
-            self._event(EventType.EVALUATION_STARTED, payload)
+        if stage in BEGINNINGS and not submitted.adopted:
+            event, facts = BEGINNINGS[stage]
+            told = {"job_id": job_id, "attempt": submitted.attempt} | {name: run.spec[name] for name in facts}
+            self._event(event, told)
         self._show()
         return job_id
 
@@ -255,19 +246,18 @@ class Work:
 
         return Controls(self.home, self.settings, self.ledger, None)
 
-    def _start(self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None) -> StageRun:
+    def _start(
+        self, stage: Stage, shard: int, spec: StageSpec, slots: Sequence[Slot], leave: str | None, *, begins: bool
+    ) -> StageRun:
         """Note the start, its host with it; a training that begins takes the batch size that the host allows."""
-        begun = self._run(stage, shard)
 
-        def note(asked: StageSpec) -> StageRun:
-            return self.ledger.start_stage(
-                self.generation.id, stage.value, shard, asked.model_dump(mode="json"), asked.token,
-                job_id=self.job_id(stage, shard), slots=slots, leave=leave, waiting=self._waiting(stage),
-            )  # fmt: skip
+        def asked(host: str | None) -> dict[str, Any]:
+            return (self.hosting.fitted(spec, host) if begins else spec).model_dump(mode="json")
 
-        run = note(spec)
-        fitted = self.hosting.fitted(spec, run.host)
-        return run if begun is not None or fitted == spec else note(fitted)
+        return self.ledger.start_stage(
+            self.generation.id, stage.value, shard, asked, spec.token,
+            job_id=self.job_id(stage, shard), slots=slots, leave=leave, waiting=self._waiting(stage),
+        )  # fmt: skip
 
     def _waiting(self, stage: Stage) -> int:
         """Return how many shards of a stage wait for a host, the one that asks among them."""
@@ -308,11 +298,17 @@ class Work:
         self._show()
 
     def _spec(self, stage: Stage, token: int, shard: int) -> StageSpec:
-        """Return what the stage is asked; a stage under way keeps what it was asked first."""
+        """Return what the stage is asked; a stage under way keeps what it was asked first.
+
+        A training that failed keeps its batch size, unless the settings now say a smaller one: it is the same training.
+        """
         run = self._run(stage, shard)
         if run is not None and run.state == "running":
             return SPECS[stage].model_validate(run.spec | {"token": token})
-        return self.plan.spec(stage, token, shard)
+        spec = self.plan.spec(stage, token, shard)
+        if isinstance(spec, TrainSpec) and run is not None and run.spec:
+            spec = spec.model_copy(update={"batch_size": min(spec.batch_size, run.spec["batch_size"])})
+        return spec
 
     def _end_fenced(self, jobs: Transport, job_id: str, token: int) -> None:
         """End a running job of an earlier token: everything it makes would be refused."""
@@ -422,10 +418,11 @@ class Work:
 
     def complete(self, stage: Stage, token: int, shard: int = 0) -> dict[str, Any]:
         """Return the result of the stage's job, brought here, verified and recorded; raises what the job ended with."""
-        job_id, host = self.job_id(stage, shard), self.host(stage, shard)
+        job_id, host, run = self.job_id(stage, shard), self.host(stage, shard), self._run(stage, shard)
+        noted = None if run is None else run.spec
         try:
             spec, result = self.hosting.patiently(
-                partial(collected, self.hosting, stage, host, job_id, token), partial(self.renew, token)
+                partial(collected, self.hosting, stage, host, job_id, token, noted), partial(self.renew, token)
             )
             verify(self.home, spec, result, self._done(Stage.SELFPLAY))
         except RingRiftError as error:
@@ -450,17 +447,21 @@ class Work:
     def finish(self, stages: Iterable[Stage]) -> Generation:
         """Close the generation with what its ``stages`` came to, free the lease, and return it.
 
-        A generation that never had its turn is taken out of the line.
+        A generation that never had its turn is taken out of the line; one that lost its lease is closed as it stands.
         """
         found = self.ledger.generation(self.generation.id)
         if found.state is GenerationState.FINISHED:
             return found
         lease = self.grant() if found.state is GenerationState.RUNNING else None
-        if lease is None:
+        if lease is None and found.granted_at is None:
             return self.ledger.withdraw_generation(found.id, "its run ended before its turn came")
         self._end_jobs()
-        outcome, reason = self.outcome(stages)
-        finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
+        if lease is None:
+            outcome, reason = outcome_without_lease(self.ledger, found, self.ledger.stage_runs(found.id), list(stages))
+            finished = self.ledger.withdraw_generation(found.id, reason, outcome=outcome)
+        else:
+            outcome, reason = self.outcome(stages)
+            finished = self.ledger.finish_generation(found.id, outcome, reason, lease.token)
         self._show()
         return finished
 

@@ -69,9 +69,7 @@ def reset_breakers(
     from ringrift_ops.ledger import Ledger
     from ringrift_ops.operations.breakers import reset
 
-    by = asker(reason)
-    by.needs_reason("resetting breakers")
-    changed = reset(Ledger.open(), by, action, config)
+    changed = reset(Ledger.open(), asker(reason), action, config)
     if as_json:
         print_json(changed)
     else:

@@ -34,7 +34,10 @@ def distribute(
     result: o.ResultFile = None,
     heartbeat: o.HeartbeatPath = None,
 ) -> None:
-    """Deliver a net to its destinations and verify every copy by hash."""
+    """Deliver a net to its destinations and verify every copy by hash.
+
+    There the canonical name is the canonical net's: another net lies beside it, under its own name.
+    """
     from ringrift_ops.cli.running import run_stage
 
     def asked() -> DistributeSpec:

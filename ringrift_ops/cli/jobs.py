@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ringrift_ops.cli import options as o
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -29,23 +30,27 @@ def jobs(
     follow: Annotated[bool, typer.Option("--follow", help="With --logs: go on until the job is over.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="A host of the inventory; else this machine.")] = None,
     kill: Annotated[bool, typer.Option("--kill", help="End it with all it started; it can be resumed.")] = False,
+    reason: Reason = "",
     as_json: o.AsJson = False,
 ) -> None:
     """Show jobs on this machine or a host, the log of one, or end one."""
     from ringrift_ops.home import Home
     from ringrift_ops.hosts.jobs import JobState, NoSuchJobError
     from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.jobs import end
     from ringrift_ops.stages.hosting import Hosting
 
-    transport = Hosting(Home.find(), Ledger.open()).jobs(host)
+    hosting = Hosting(Home.find(), Ledger.open())
+    transport = hosting.jobs(host)
     if job_id is None:
         if logs or kill:
             raise o.OptionConflictError("--logs and --kill need the id of a job; `ringrift jobs` lists them")
         _show_all(transport, as_json=as_json)
         return
-    status = transport.kill(job_id) if kill else transport.poll(job_id)
+    status = end(hosting, asker(reason), job_id, host) if kill else transport.poll(job_id)
     if status.state is JobState.ABSENT:
-        raise NoSuchJobError(f"no job {job_id} at {transport.place(job_id)}; `ringrift jobs` lists them")
+        listed = "ringrift jobs" if host is None else f"ringrift jobs --host {host}"
+        raise NoSuchJobError(f"no job {job_id} at {transport.place(job_id)}; `{listed}` lists them")
     if logs:
         _print_log(transport, job_id, tail=tail, follow=follow)
     elif as_json:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ringrift_ops.cli import options as o
+from ringrift_ops.cli.control import Reason, asker
 from ringrift_ops.cli.output import print_fields, print_json, print_table
 from ringrift_ops.errors import ExitCode, InfrastructureError, NoDataError, UsageError
 
@@ -138,15 +139,17 @@ def read_header(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def links(
     repair: Annotated[bool, typer.Option("--repair", help="Make every link agree with the ledger.")] = False,
+    reason: Reason = "",
     as_json: o.AsJson = False,
 ) -> None:
     """Compare canonical_CONFIG and ringrift_best_CONFIG in models/ with the ledger."""
     from ringrift_ops.home import Home
     from ringrift_ops.ledger import Ledger
-    from ringrift_ops.stages.links import LinkState, links_of, repair_links
+    from ringrift_ops.operations.links import repair as repair_links
+    from ringrift_ops.stages.links import LinkState, links_of
 
     home, ledger = Home.find(), Ledger.open()
-    wrong = repair_links(home, ledger) if repair else []
+    wrong = repair_links(home, ledger, asker(reason)) if repair else []
     found = links_of(home, ledger)
     if as_json:
         print_json({"links": found, "repaired": wrong})

@@ -257,7 +257,11 @@ def _run(
 
     assert isinstance(spec, StageSpec)
     before: _Before = context.obj
-    before.backend_of(None)
+    if (elsewhere := before.backend_of(None)) is not Backend.LOCAL or before.p2p_leader is not None:
+        raise o.OptionConflictError(
+            f"--backend {elsewhere}: {stage.value} is done here, where the games are; only canonical_selfplay goes to "
+            "hosts or a leader"
+        )
     if dry_run or before.dry_run:
         planned = {"stage": stage.value, "host": "this machine", "spec": spec.model_dump(mode="json")}
         if as_json:

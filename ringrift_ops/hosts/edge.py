@@ -28,7 +28,6 @@ from ringrift_ops.hosts.errors import HostAnswerError, HostHangsError, HostRefus
 from ringrift_ops.hosts.folder import KILLED, SIGNAL_BASE, locked, read_json, write_json
 from ringrift_ops.hosts.jobs import (
     Job,
-    JobConflictError,
     JobNotFinishedError,
     JobState,
     JobStatus,
@@ -36,10 +35,11 @@ from ringrift_ops.hosts.jobs import (
     NoSuchJobError,
     Submitted,
     checked_job_id,
+    conflict,
     same_work,
 )
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.hosts.remote import KNOWN
+from ringrift_ops.hosts.remote import KNOWN, for_host
 from ringrift_ops.hosts.versions import difference, versions
 from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.settings.tables import HOSTS
@@ -204,10 +204,7 @@ class EdgeJobs:
             status, request = self._status(job.job_id), read_json(folder / "request.json")
             same = request is not None and same_work(request["job"]["spec"], job.spec)
             if status.state is JobState.RUNNING and not same:
-                raise JobConflictError(
-                    f"host {self.name}: job {job.job_id} runs with another spec; wait for it, or end it with "
-                    f"`ringrift jobs {job.job_id} --host {self.name} --kill` and submit again"
-                )
+                raise conflict(job.job_id, self.name)
             if status.state is JobState.RUNNING or (status.state is JobState.DONE and same and not anew):
                 return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
             number = 1 if request is None else int(request["number"]) + 1
@@ -289,11 +286,11 @@ class EdgeJobs:
         return dict(end["result"])
 
     def _error(self, told: dict[str, Any]) -> RingRiftError:
-        kind = KNOWN.get(str(told["type"]))
+        kind, message = KNOWN.get(str(told["type"])), for_host(self.name, str(told["message"]))
         if kind is not None:
-            return kind(f"host {self.name}: {told['message']}")
+            return kind(f"host {self.name}: {message}")
         code = ExitCode(int(told["code"])).value
-        return HostAnswerError(self.name, f"{told['message']} ({told['type']}, exit code {code})")
+        return HostAnswerError(self.name, f"{message} ({told['type']}, exit code {code})")
 
     def _end(self, job_id: str) -> dict[str, Any] | None:
         end = read_json(self.mirror.job(job_id) / "end.json")

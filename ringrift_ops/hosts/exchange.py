@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ringrift_ops.errors import ExitCode, InfrastructureError, RingRiftError, UsageError
+from ringrift_ops.hosts.folder import locked
 from ringrift_ops.settings.edge import EDGE
 from ringrift_ops.store import WriteError, fsync_dir, sha256_file
 
@@ -42,6 +43,7 @@ LEADER_VARIABLE, NODE_VARIABLE, TOKEN_FILE_VARIABLE = (
 )
 
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
+_LOOK_SECONDS = 0.2
 
 
 class NoTokenError(UsageError):
@@ -222,13 +224,32 @@ class Exchange:
               force: bool = False) -> bool:  # fmt: skip
         """Bring what lies at ``path`` to ``target``, by content; a broken transfer goes on where it stood.
 
-        Returns False when it is here already, unless ``force``. Raises :class:`DamagedArrivalError` and the errors of
-        the exchange.
+        Returns False when it is here already, unless ``force``. Two that fetch the same file wait for each other, and
+        do ``meanwhile``. Raises :class:`DamagedArrivalError`, ``WriteError`` and the errors of the exchange.
         """
-        if not force and target.is_file() and sha256_file(target) == sha:
+        if not force and _is_here(target, sha):
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.{sha[:16]}.part")
+        lock, before = part.with_suffix(".lock"), _identity(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                with locked(lock, wait=False) as mine:
+                    if mine:
+                        anew = force and _identity(target) == before  # else somebody has just sent it again
+                        fetched = anew or not _is_here(target, sha)
+                        if fetched:
+                            self._fetch_whole(path, part, target, sha, meanwhile, mode)
+                        lock.unlink(missing_ok=True)
+                        return fetched
+                meanwhile()
+                time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            raise WriteError(target, error) from error
+
+    def _fetch_whole(
+        self, path: str, part: Path, target: Path, sha: str, meanwhile: Callable[[], object], mode: int
+    ) -> None:
         for _ in range(2):
             self._patiently(lambda: self._fetch(path, part, meanwhile), EDGE.patience_seconds)
             if sha256_file(part) == sha:
@@ -237,7 +258,7 @@ class Exchange:
                 part.chmod(mode)
                 part.replace(target)
                 fsync_dir(target.parent)
-                return True
+                return
             part.unlink()
         raise DamagedArrivalError(f"{target.name} arrived damaged twice from {self.url}; look at disk and memory")
 
@@ -295,6 +316,19 @@ def told(error: RingRiftError) -> dict[str, Any]:
 def segment(name: str) -> str:
     """Return a name as one segment of a path."""
     return quote(name, safe="")
+
+
+def _is_here(target: Path, sha: str) -> bool:
+    return target.is_file() and sha256_file(target) == sha
+
+
+def _identity(target: Path) -> tuple[int, int] | None:
+    """Return what another file under the same name has not, None where there is none."""
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _detail(answer: httpx.Response) -> str:

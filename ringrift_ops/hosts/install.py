@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 from ringrift_ops.errors import InfrastructureError, UsageError
 from ringrift_ops.home import Home, project_folder
 from ringrift_ops.hosts.errors import HostAnswerError, HostHangsError, PythonMissingError
+from ringrift_ops.hosts.jobs import command_about
 from ringrift_ops.hosts.link import connect, named
 from ringrift_ops.hosts.remote import RemoteJobs
 from ringrift_ops.hosts.versions import PACKAGE, difference, versions
@@ -149,9 +150,10 @@ def update(jobs: RemoteJobs, home: Home, *, drain_seconds: float = HOSTS.drain_s
     deadline = time.monotonic() + drain_seconds
     while running := jobs.answer("facts")["running"]:
         if time.monotonic() >= deadline:
+            ends = [command_about(job_id, host.name, "--kill") for job_id in running]
             raise JobsRunningError(
                 f"host {host.name} still runs {', '.join(running)} with the version of before; nothing was changed. "
-                "Wait for them, or end them with `ringrift jobs`"
+                f"Wait for them, or end them: {', '.join(f'`{one}`' for one in ends)}"
             )
         time.sleep(_DRAIN_LOOK_SECONDS)
     before = jobs.link.wait(_marked(host, jobs), HOSTS.connect_seconds + HOSTS.answer_seconds)

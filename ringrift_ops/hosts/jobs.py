@@ -8,6 +8,7 @@ next attempt of what failed or died, in the same folder. Nobody who asks has to 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -88,6 +89,19 @@ _ERRORS: dict[ExitCode, type[RingRiftError]] = {
 def job_id_of(config: str, generation: int, stage: str, shard: int | None = None) -> str:
     """Return the one name of a stage's job, e.g. ``hex8_2p-g12-selfplay-s3``."""
     return checked_job_id(f"{config}-g{generation}-{stage}" + ("" if shard is None else f"-s{shard}"))
+
+
+def command_about(job_id: str, host: str | None, *options: str) -> str:
+    """Return the command ``ringrift jobs`` about a job, as it is typed here; ``host``: its own, None: here."""
+    return shlex.join(["ringrift", "jobs", job_id, *(["--host", host] if host else []), *options])
+
+
+def conflict(job_id: str, host: str | None) -> JobConflictError:
+    """Return the error of a job that runs with another spec."""
+    return JobConflictError(
+        f"{f'host {host}: ' if host else ''}job {job_id} runs with another spec; wait for it, or end it with "
+        f"`{command_about(job_id, host, '--kill')}` and submit again"
+    )
 
 
 def checked_job_id(job_id: str) -> str:

@@ -30,7 +30,6 @@ from ringrift_ops.hosts.folder import (
 )
 from ringrift_ops.hosts.jobs import (
     Job,
-    JobConflictError,
     JobDiedError,
     JobNotFinishedError,
     JobNotStartedError,
@@ -40,6 +39,7 @@ from ringrift_ops.hosts.jobs import (
     NoSuchJobError,
     Submitted,
     checked_job_id,
+    conflict,
     error_of,
     same_work,
 )
@@ -115,10 +115,7 @@ class LocalJobs:
         earlier = read_json(folder.spec)
         same = earlier is not None and same_work(earlier, job.spec)
         if status.state is JobState.RUNNING and not same:
-            raise JobConflictError(
-                f"job {job.job_id} runs with another spec; wait for it, or end it with "
-                f"`ringrift jobs {job.job_id} --kill` and submit again"
-            )
+            raise conflict(job.job_id, None)
         if status.state is JobState.RUNNING or (status.state is JobState.DONE and same):
             return Submitted(job_id=job.job_id, adopted=True, attempt=status.attempt, state=status.state)
         return None

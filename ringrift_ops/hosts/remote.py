@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,14 @@ KNOWN: dict[str, type[RingRiftError]] = {
     )
 }  # fmt: skip
 """Errors of the job protocol: raised here as there, with the host's name before the message."""
+
+
+_OWN_JOBS = re.compile(r"`ringrift jobs\b(?![^`]*--host)[^`]*")
+
+
+def for_host(host: str, message: str) -> str:
+    """Return a host's message as it holds here, where ``ringrift jobs`` without its name means this machine's."""
+    return _OWN_JOBS.sub(lambda command: f"{command[0]} --host {host}", message)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class RemoteJobs:
         return said["ok"]
 
     def _error(self, told: dict[str, Any]) -> RingRiftError:
-        message = str(told["message"])
+        message = for_host(self.name, str(told["message"]))
         if told.get("full"):
             return HostFullError(self.name, message)
         kind = KNOWN.get(str(told["type"]))

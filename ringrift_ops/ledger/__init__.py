@@ -20,7 +20,7 @@ from ringrift_ops.ledger.errors import (
     UnknownGenerationError,
     UnknownIncidentError,
 )
-from ringrift_ops.ledger.events import FAILURES, EventType, InvalidEventError
+from ringrift_ops.ledger.events import BEGINNINGS, FAILURES, EventType, InvalidEventError
 from ringrift_ops.ledger.generations import derived_seed, generation_key, seed_of
 from ringrift_ops.ledger.hosts import BetterHostError, NoFreeHostError
 from ringrift_ops.ledger.leases import MissingReasonError, generation_lease
@@ -61,6 +61,7 @@ from ringrift_ops.ledger.shares import divided
 from ringrift_ops.ledger.standing import ConfigStanding
 
 __all__ = [
+    "BEGINNINGS",
     "FAILURES",
     "HERE",
     "Artifact",

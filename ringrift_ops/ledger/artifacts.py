@@ -13,7 +13,7 @@ from ringrift_ops.errors import UsageError
 from ringrift_ops.ledger import leases, poison, schema
 from ringrift_ops.ledger.engine import Connected, utc_now
 from ringrift_ops.ledger.errors import ArtifactConflictError, UnknownArtifactError
-from ringrift_ops.ledger.records import Artifact, Kind, Lineage, Relative, WindowBatch
+from ringrift_ops.ledger.records import Artifact, Descent, Kind, Lineage, Relative, WindowBatch
 from ringrift_ops.settings.names import config_named
 from ringrift_ops.stages.specs import Sha256
 
@@ -145,6 +145,25 @@ class Artifacts(Connected):
                 ancestors=_walk(connection, sha, links.c.child, links.c.parent),
                 descendants=_walk(connection, sha, links.c.parent, links.c.child),
             )
+
+    def descent(self, config: str) -> Descent:
+        """Return what was made from what in a config, read by one query: for questions about many of its artifacts.
+
+        Its artifacts are made from each other only; a parent of another config would have no parents here.
+        """
+        links, child = schema.artifact_parents, schema.artifacts
+        query = (
+            sa.select(links.c.child, links.c.parent)
+            .join(child, child.c.sha == links.c.child)
+            .where(child.c.config == config_named(config).key)
+        )
+        parents: dict[Sha256, list[Sha256]] = {}
+        children: dict[Sha256, list[Sha256]] = {}
+        with self._reading() as connection:
+            for made, source in connection.execute(query):
+                parents.setdefault(made, []).append(source)
+                children.setdefault(source, []).append(made)
+        return Descent(parents, children)
 
     # --- games that a training may use -------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class EventType(StrEnum):
     BREAKER_OPENED = "BREAKER_OPENED"
     BREAKER_CLOSED = "BREAKER_CLOSED"
     GENERATION_STARTED = "GENERATION_STARTED"
+    GENERATION_FORCED = "GENERATION_FORCED"
+    """What it had of the stages is dropped, all of it: the run does them anew."""
     GENERATION_FINISHED = "GENERATION_FINISHED"
     INCIDENT_OPENED = "INCIDENT_OPENED"
     INCIDENT_ESCALATED = "INCIDENT_ESCALATED"
@@ -223,6 +225,11 @@ class GenerationStarted(Payload):
     parent: Sha256 | None
 
 
+class GenerationForced(Payload):
+    run_id: str
+    stages: list[Stage]
+
+
 class GenerationFinished(Payload):
     outcome: Literal["PASS", "FAIL", "NO_EVIDENCE", "PARTIAL", "ERROR"]
     reason: str
@@ -322,6 +329,7 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.BREAKER_OPENED: BreakerOpened,
     EventType.BREAKER_CLOSED: BreakerClosed,
     EventType.GENERATION_STARTED: GenerationStarted,
+    EventType.GENERATION_FORCED: GenerationForced,
     EventType.GENERATION_FINISHED: GenerationFinished,
     EventType.INCIDENT_OPENED: IncidentOpened,
     EventType.INCIDENT_ESCALATED: IncidentEscalated,
@@ -333,6 +341,12 @@ SCHEMAS: dict[EventType, type[Payload]] = {
     EventType.REMEDY_VERIFIED: RemedyVerified,
     EventType.REMEDY_GAVE_UP: RemedyGaveUp,
 }
+
+BEGINNINGS: dict[Stage, tuple[EventType, tuple[str, ...]]] = {
+    Stage.TRAIN: (EventType.TRAINING_STARTED, ("dataset", "parent")),
+    Stage.GAUNTLET: (EventType.EVALUATION_STARTED, ("candidate", "previous")),
+}
+"""What is recorded when an attempt at a stage begins, and what of its spec it tells."""
 
 FAILURES: dict[Stage, EventType] = {
     Stage.SELFPLAY: EventType.SELFPLAY_FAILED,

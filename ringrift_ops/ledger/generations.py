@@ -8,7 +8,7 @@ granted it, and keeps both for good. A run that finds its row takes it up where 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -151,29 +151,28 @@ class Generations(Connected):
                 return found
             lease = leases.check(connection, generation_lease(found.config), token)
             leases.check_effect(connection, found.config, found.id, token)
-            _update(
-                connection, found.id, state=GenerationState.FINISHED.value, outcome=outcome.value, reason=reason,
-                finished_at=moment,
-            )  # fmt: skip
             leases.release(connection, lease, moment)
-            waits.end(connection, found.id)
-            events.record(
-                connection, EventType.GENERATION_FINISHED, found.config, found.id,
-                {"outcome": outcome.value, "reason": reason}, moment,
-            )  # fmt: skip
+            _finish(connection, found, outcome, reason, moment)
             return find(connection, generation_id)
 
-    def withdraw_generation(self, generation_id: int, reason: str, now: datetime | None = None) -> Generation:
+    def withdraw_generation(
+        self, generation_id: int, reason: str, now: datetime | None = None, *, outcome: Outcome | None = None
+    ) -> Generation:
         """Take a waiting generation out of the line (its run was given up) and return it.
 
-        One that was finished before is finished again. One that runs under a live lease is left as it is.
+        One that was finished before is finished again. With ``outcome`` one that has had its turn since then, and lost
+        its lease, is finished with that. One that runs under a live lease is left as it is.
         """
         moment = now or utc_now()
         with self._writing() as connection:
             found = find(connection, generation_id)
             lease = leases.find(connection, generation_lease(found.config))
             held = lease is not None and lease.generation == found.id and leases.is_held(lease, moment)
-            if found.state is GenerationState.WAITING or (found.state is GenerationState.RUNNING and not held):
+            if found.state is not GenerationState.WAITING and (found.state is not GenerationState.RUNNING or held):
+                return found
+            if outcome is not None and _had_its_turn(connection, found):
+                _finish(connection, found, outcome, reason, moment)
+            else:
                 again = GenerationState.WITHDRAWN if found.outcome is None else GenerationState.FINISHED
                 why = reason if found.outcome is None else found.reason
                 _update(connection, found.id, state=again.value, reason=why)
@@ -212,7 +211,7 @@ class Generations(Connected):
         generation_id: int,
         stage: str,
         shard: int,
-        spec: dict[str, Any],
+        spec: dict[str, Any] | Callable[[str | None], dict[str, Any]],
         token: int,
         *,
         job_id: str | None = None,
@@ -224,8 +223,8 @@ class Generations(Connected):
         """Note that a stage runs, and return its row; one that is done already stays done.
 
         With ``slots`` it gets a host, in the same transaction, and keeps it; ``leave``: the host it is to leave, if it
-        is still there; ``waiting``: shards that no host has yet, this one among them. Raises :class:`StaleTokenError`,
-        ``NoFreeHostError``, ``BetterHostError``.
+        is still there; ``waiting``: shards that no host has yet, this one among them. ``spec`` may be a function: what
+        a host (None: this machine) is asked. Raises :class:`StaleTokenError`, ``NoFreeHostError``, ``BetterHostError``.
         """
         name = stage_named(stage).value
         with self._writing() as connection:
@@ -238,7 +237,8 @@ class Generations(Connected):
             stays = found is not None and found.host == host
             return _write_stage(
                 connection, generation_id, name, shard,
-                {"state": "running", "job_id": job_id, "token": token, "spec": spec, "error": None, "host": host,
+                {"state": "running", "job_id": job_id, "token": token, "spec": spec(host) if callable(spec) else spec,
+                 "error": None, "host": host,
                  "second": found.second if found and stays else None,
                  "second_at": found.second_at if found and stays else None,
                  "started_at": found.started_at if found else now or utc_now(), "finished_at": None},
@@ -387,6 +387,24 @@ def _grant(connection: Connection, wanted: Generation, holder: str, seconds: flo
     _update(connection, wanted.id, **values)
     waits.end(connection, wanted.id, Condition.LEASE)
     return lease
+
+
+def _had_its_turn(connection: Connection, found: Generation) -> bool:
+    """Return whether a generation was granted its lease, since it was finished if it was finished before."""
+    if found.finished_at is None:
+        return found.granted_at is not None
+    table = schema.events
+    since = (
+        table.c.type == EventType.LEASE_GRANTED.value, table.c.generation == found.id, table.c.at > found.finished_at,
+    )  # fmt: skip
+    return connection.execute(sa.select(table.c.id).where(*since)).first() is not None
+
+
+def _finish(connection: Connection, found: Generation, outcome: Outcome, reason: str, now: datetime) -> None:
+    values = {"outcome": outcome.value, "reason": reason}
+    _update(connection, found.id, state=GenerationState.FINISHED.value, finished_at=now, **values)
+    waits.end(connection, found.id)
+    events.record(connection, EventType.GENERATION_FINISHED, found.config, found.id, values, now)
 
 
 def _stage_run(connection: Connection, generation: int, stage: str, shard: int) -> StageRun | None:

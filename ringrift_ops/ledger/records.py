@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -100,6 +101,32 @@ class Lineage:
     artifact: Artifact
     ancestors: list[Relative]
     descendants: list[Relative]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Which artifacts of a config were made from which: {child: its parents} and back. Walking asks no database."""
+
+    parents: Mapping[Sha256, Sequence[Sha256]]
+    children: Mapping[Sha256, Sequence[Sha256]]
+
+    def ancestors(self, roots: Iterable[Sha256]) -> set[Sha256]:
+        """Return the roots and all that any of them was made from."""
+        return _reached(self.parents, roots)
+
+    def descendants(self, roots: Iterable[Sha256]) -> set[Sha256]:
+        """Return the roots and all that was made from any of them."""
+        return _reached(self.children, roots)
+
+
+def _reached(links: Mapping[Sha256, Sequence[Sha256]], roots: Iterable[Sha256]) -> set[Sha256]:
+    found = set(roots)
+    left = list(found)
+    while left:
+        new = [one for one in links.get(left.pop(), ()) if one not in found]
+        found.update(new)
+        left += new
+    return found
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class FreeText(TypeDecorator[str]):
+    """What people and programs said; a NUL in it is kept as ␀.
+
+    A line that a power cut tore may hold one, and Postgres takes none.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\0", "\N{SYMBOL FOR NULL}")
+
+
 METADATA = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -73,7 +86,7 @@ generations = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("outcome", sa.String(20)),
-    sa.Column("reason", sa.Text),
+    sa.Column("reason", FreeText),
     sa.Column("number", sa.Integer),
     sa.Column("parent", SHA),
     sa.Column("created_at", UtcDateTime, nullable=False),
@@ -100,7 +113,7 @@ artifacts = sa.Table(
     METADATA,
     sa.Column("sha", SHA, primary_key=True),
     sa.Column("kind", sa.String(40), nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("path", FreeText, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("config", NAME, nullable=False),
     _generation(),
@@ -147,7 +160,7 @@ stage_runs = sa.Table(
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("result", sa.JSON),
-    sa.Column("error", sa.Text),
+    sa.Column("error", FreeText),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
     sa.Column("second", NAME),
@@ -160,7 +173,7 @@ hosts = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("seen_at", UtcDateTime),
     sa.Column("away_since", UtcDateTime),
-    sa.Column("reason", sa.Text),
+    sa.Column("reason", FreeText),
     sa.Column("boot_id", sa.String(64)),
     sa.Column("tended_at", UtcDateTime),
     sa.Column("tended", sa.JSON),
@@ -221,7 +234,7 @@ evaluations = sa.Table(
     sa.Column("previous", SHA),
     sa.Column("gate_version", sa.String(200), nullable=False),
     sa.Column("verdict", sa.String(20), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("opponents", sa.JSON, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
@@ -250,7 +263,7 @@ promotions = sa.Table(
     sa.Column("evaluation", sa.ForeignKey("evaluations.id")),
     sa.Column("gate_version", sa.String(200)),
     sa.Column("counts", sa.JSON, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("actor", NAME, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
@@ -271,9 +284,9 @@ deliveries = sa.Table(
     METADATA,
     sa.Column("sha", sa.ForeignKey("artifacts.sha"), primary_key=True),
     sa.Column("destination", sa.String(500), primary_key=True),
-    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("path", FreeText, nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
-    sa.Column("error", sa.Text),
+    sa.Column("error", FreeText),
     sa.Column("state", sa.String(20), nullable=False),
     _generation(),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
@@ -312,7 +325,7 @@ breakers = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("successes", sa.Integer, nullable=False),
     sa.Column("opened_at", UtcDateTime),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("changed_at", UtcDateTime, nullable=False),
 )
 
@@ -325,7 +338,7 @@ audit = sa.Table(
     sa.Column("door", sa.String(20), nullable=False),
     sa.Column("action", sa.String(40), nullable=False),
     sa.Column("config", NAME, index=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
 )
 
@@ -334,7 +347,7 @@ poisoned = sa.Table(
     METADATA,
     sa.Column("sha", sa.ForeignKey("artifacts.sha"), primary_key=True),
     sa.Column("root", SHA, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("actor", NAME, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
 )
@@ -346,7 +359,7 @@ waivers = sa.Table(
     _id(),
     sa.Column("kind", sa.String(40), nullable=False),
     sa.Column("config", NAME),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
     sa.Column("actor", NAME, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
@@ -360,8 +373,8 @@ incidents = sa.Table(
     sa.Column("rule", sa.String(40), nullable=False),
     sa.Column("config", NAME),
     sa.Column("subject", NAME, nullable=False),
-    sa.Column("summary", sa.Text, nullable=False),
-    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("summary", FreeText, nullable=False),
+    sa.Column("evidence", FreeText, nullable=False),
     sa.Column("criteria", sa.JSON, nullable=False),
     sa.Column("level", sa.Integer, nullable=False),
     sa.Column("opened_at", UtcDateTime, nullable=False),
@@ -373,8 +386,8 @@ incidents = sa.Table(
     sa.Column("ended_at", UtcDateTime),
     sa.Column("closed_at", UtcDateTime),
     sa.Column("closed_by", NAME),
-    sa.Column("cause", sa.Text),
-    sa.Column("resolution", sa.Text),
+    sa.Column("cause", FreeText),
+    sa.Column("resolution", FreeText),
 )
 """``key``: rule, config and subject; ``seen_at``: when its alert last fired; ``ended_at``: since when it has not."""
 
@@ -385,7 +398,7 @@ incident_notes = sa.Table(
     sa.Column("incident", sa.ForeignKey("incidents.id"), nullable=False, index=True),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("actor", NAME, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", FreeText, nullable=False),
 )
 
 notifications = sa.Table(
@@ -396,12 +409,12 @@ notifications = sa.Table(
     sa.Column("kind", sa.String(20), nullable=False),
     sa.Column("level", sa.Integer, nullable=False),
     sa.Column("target", NAME, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", FreeText, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("tried_at", UtcDateTime),
     sa.Column("sent_at", UtcDateTime, index=True),
-    sa.Column("error", sa.Text),
+    sa.Column("error", FreeText),
     sa.UniqueConstraint("incident", "kind", "level", "target"),
 )
 """What is to be told, to whom (never the address itself, which may hold a password), and whether it was."""

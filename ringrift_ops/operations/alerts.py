@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ringrift_ops.hosts.jobs import JobState, JobStatus
+from ringrift_ops.hosts.jobs import JobState, JobStatus, command_about
 from ringrift_ops.ledger import ConfigStanding, EventType, GenerationState, StageRun
 from ringrift_ops.ledger.records import Condition
 from ringrift_ops.operations.idle import stamp
@@ -151,7 +151,7 @@ def _unexpected(seen: Observed, rules: AlertRules) -> Iterator[Alert]:
                     Rule.UNEXPECTED_STATUS, one.config, status.job_id,
                     f"{one.config}: job {status.job_id} is {status.state.value} and its task counts it as running",
                     f"for {seconds:.0f} s; {status.reason or 'it has left no reason'}",
-                    f"`ringrift jobs {status.job_id} --logs`, `ringrift recover {one.config}`",
+                    f"`{_log_of(status.job_id, seen)}`, `ringrift recover {one.config}`",
                 )  # fmt: skip
     for event in seen.failures:
         if event.type != EventType.TRAINING_FAILED or event.config is None:
@@ -162,8 +162,12 @@ def _unexpected(seen: Observed, rules: AlertRules) -> Iterator[Alert]:
                 Rule.UNEXPECTED_STATUS, event.config, str(event.payload["job_id"]),
                 f"{event.config}: the training {event.payload['job_id']} failed at {stamp(event.at)}",
                 str(event.payload["error"]),
-                f"`ringrift jobs {event.payload['job_id']} --logs`",
+                f"`{_log_of(str(event.payload['job_id']), seen)}`",
             )  # fmt: skip
+
+
+def _log_of(job_id: str, seen: Observed) -> str:
+    return command_about(job_id, seen.hosts.get(job_id), "--logs")
 
 
 def _last_sign(run: StageRun, status: JobStatus) -> datetime:
@@ -192,7 +196,7 @@ def _losses(seen: Observed, rules: AlertRules) -> Iterator[Alert]:
                 Rule.LOSS_NOT_DECREASING, config, str(run.job_id),
                 f"{config}: the validation loss has not improved for {epochs:.0f} epochs",
                 f"{rules.stale_epochs} or more; it is {loss}, {(status.heartbeat or {}).get('phase')}",
-                f"`ringrift jobs {run.job_id} --logs`; another learning rate, or newer games",
+                f"`{_log_of(str(run.job_id), seen)}`; another learning rate, or newer games",
             )  # fmt: skip
 
 

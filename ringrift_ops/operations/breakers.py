@@ -168,8 +168,14 @@ def reset(ledger: Ledger, by: By, action: str | None, config: str | None = None)
     """Close breakers and forget their failures; return those that were not at rest, as they were (R10).
 
     ``action`` None: every action; accepts the runbooks' names. Nothing to reset changes nothing. Raises
-    ``UnknownStageError``, ``UnknownConfigError``.
+    ``MissingReasonError``, ``UnknownStageError``, ``UnknownConfigError``.
     """
+    by.needs_reason("resetting breakers")
+    return close(ledger, by, action, config)
+
+
+def close(ledger: Ledger, by: By, action: str | None, config: str | None = None) -> list[Breaker]:
+    """Do it as a part of another change, which says itself whether it needs a reason."""
     wanted = None if action is None else stage_named(action).value
     key = None if config is None else config_named(config).key
     changed = [one for one in ledger.breakers(key, wanted) if one.state != "closed" or one.failures]

@@ -14,7 +14,10 @@ PAGE = "docs/runbooks/diagnosis.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One cause. ``fix``: a command; what stands in braces is filled in from the job (``diagnosis.filled``)."""
+    """One cause. ``fix``: a command; what stands in braces is filled in from the job (``diagnosis.filled``).
+
+    ``{jobs}`` is ``ringrift jobs`` with the job, and its host where it has one.
+    """
 
     cause: str
     title: str
@@ -230,7 +233,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "hung",
         "it runs and does nothing",
-        "ringrift jobs {job_id} --kill",
+        "{jobs} --kill",
         ("StalledError",),
         r"showed no sign of life",
         held=("stalled",),
@@ -243,9 +246,7 @@ ROWS: tuple[Row, ...] = (
         r"could not start:|ModuleNotFoundError|ImportError|failed to initiali[sz]e|ended before the job began",
     ),
     Row("queued", "it waits for a place", "ringrift status {config}", ("NoFreeHostError",), held=("pool full",)),
-    Row(
-        "crashed", "its process crashed", "ringrift jobs {job_id} --logs --tail 100", (), r"a defect, please report it"
-    ),
+    Row("crashed", "its process crashed", "{jobs} --logs --tail 100", (), r"a defect, please report it"),
     Row("ended_on_request", "somebody ended it", "ringrift recover {config}", (), r"killed on request"),
     # --- evaluation and promotion
     Row(

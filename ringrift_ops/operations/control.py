@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, Protocol
 
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError
@@ -163,10 +164,13 @@ def _start(
 def start_run(controls: Controls, by: By, verb: str, key: str, conf: dict[str, Any]) -> Started:
     """Start a run of a config with these params, unless one with the same is under way."""
     airflow = controls.running_airflow()
-    for run in under_way(airflow, key, run_type="manual"):
-        if run.get("conf") == conf:
-            return Started(str(run["dag_run_id"]), new=False)
-    run_id = run_id_of(verb, conf["stages"][0], datetime.now(UTC))
+    others = {str(run["dag_run_id"]): run.get("conf") for run in under_way(airflow, key, run_type="manual")}
+    for run_id, wishes in others.items():
+        if wishes == conf:
+            return Started(run_id, new=False)
+    stamped = run_id_of(verb, conf["stages"][0], datetime.now(UTC))
+    # Another request of the same second has other wishes, and a run of its own.
+    run_id = next(one for n in count(1) if (one := stamped if n == 1 else f"{stamped}-{n}") not in others)
     by.audited(controls.ledger, verb, key, run_id=run_id, **conf)
     airflow.unpause(key)
     return Started(airflow.trigger(key, conf, run_id), new=True)
@@ -219,7 +223,7 @@ def reset(controls: Controls, by: By, config: str) -> Reset:
         lease=None if lease is None else lease.holder,
         generations=withdrawn,
         stages=ledger.clear_unfinished_stages(key),
-        breakers=[one.action for one in breakers.reset(ledger, by, None, key)],
+        breakers=[one.action for one in breakers.close(ledger, by, None, key)],
     )
     controls.show()
     return found

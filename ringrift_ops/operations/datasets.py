@@ -21,6 +21,7 @@ from ringrift_ops.network.dataset import (
     Dataset,
     EmptyDatasetError,
     ForeignDatasetError,
+    MissingDatasetError,
     open_dataset,
 )
 from ringrift_ops.settings import CONFIGS, DATA
@@ -58,7 +59,8 @@ class DataReport:
 def validate_dataset(path: Path, config: str, previous: Path | None = None) -> DataReport:
     """Look at everything in a dataset: exists, readable, format, corruption, quantity, labels, outliers, duplicates.
 
-    With ``previous`` also its drift against that one. Never raises for what is wrong with the file; that is an issue.
+    With ``previous`` also its drift against that one. Never raises for what is wrong with a file; that is an issue, and
+    what is wrong with ``previous`` blocks nothing.
     """
     again = f"`ringrift export --use-discovery --config {config}{'' if _in_store(path) else f' --output {path}'}`"
     if not path.is_file():
@@ -77,12 +79,17 @@ def validate_dataset(path: Path, config: str, previous: Path | None = None) -> D
     statistics = _statistics(dataset)
     issues = _issues(dataset, statistics, again)
     if previous is not None and previous.is_file():
-        drift = _drift(open_dataset(previous, config), dataset)
-        statistics["drift"] = drift
-        for name, index in drift.items():
-            if index > DATA.drift:
-                words = f"drift of {name} is {index:.2f} against {previous.name} (more than {DATA.drift:g})"
-                issues.append(Issue("drift", words, "look at what played the games", blocking=False))
+        try:
+            before = open_dataset(previous, config)
+        except (MissingDatasetError, ForeignDatasetError, DamagedDatasetError, EmptyDatasetError) as error:
+            words = f"drift is not known, because the dataset before this one cannot be used: {error}"
+            issues.append(Issue("drift", words, "nothing: the next one is compared with this one", blocking=False))
+        else:
+            statistics["drift"] = drift = _drift(before, dataset)
+            for name, index in drift.items():
+                if index > DATA.drift:
+                    words = f"drift of {name} is {index:.2f} against {previous.name} (more than {DATA.drift:g})"
+                    issues.append(Issue("drift", words, "look at what played the games", blocking=False))
     return DataReport(path, config, not any(one.blocking for one in issues), issues, statistics)
 
 

@@ -144,15 +144,16 @@ def _message(jobs: Transport, job_id: str) -> str:
 
 def _held(found: ConfigStatus, wanted: list[Stage], runs: list[StageRun], profile: str | None) -> list[Finding]:
     """What the platform waits for, each cause under the first stage that it holds."""
-    jobs = [run.job_id for run in runs if run.job_id]
+    hosts = {run.job_id: run.host for run in runs if run.job_id}
     seen: set[str] = set()
     result = []
     for cell in found.stages:
         if cell.stage not in wanted or cell.idle is None:
             continue
-        meant = next((job for job in jobs if job in cell.idle.reason.split()), "")
-        evidence = Evidence(meant, cell.stage.value, config=found.config, held=cell.idle.why.value,
-                            held_by=f"{cell.idle.reason}; {cell.idle.change}", profile=profile)  # fmt: skip
+        meant = next((job for job in hosts if job in cell.idle.reason.split()), "")
+        evidence = Evidence(meant, cell.stage.value, config=found.config, host=hosts.get(meant),
+                            held=cell.idle.why.value, held_by=f"{cell.idle.reason}; {cell.idle.change}",
+                            profile=profile)  # fmt: skip
         causes = [one for one in diagnose(evidence) if one.cause not in seen]
         seen |= {one.cause for one in causes}
         result.append(Finding(found.config, cell.stage.value, None, None, cell.status, causes))

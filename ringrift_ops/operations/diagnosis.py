@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
+from ringrift_ops.hosts.jobs import command_about
 from ringrift_ops.operations.causes import BY_NAME, PAGE, ROWS, Row
 from ringrift_ops.operations.traces import Evidence
 from ringrift_ops.settings import DIAGNOSIS, REMEDIES
@@ -217,15 +218,18 @@ def _distinct(lines: Iterable[str]) -> list[str]:
 
 
 def filled(fix: str, e: Evidence) -> str:
-    """Return a fix with what is known of the job in it."""
+    """Return a fix with what is known of the job in it; one about a job that is not known is to recover the run."""
+    if "{jobs}" in fix and not e.job_id:
+        fix = "ringrift recover {config}"
     batch, rate = e.spec.get("batch_size"), e.spec.get("learning_rate")
     values = {
-        "config": e.config or "CONFIG", "stage": e.stage, "job_id": e.job_id, "host": e.host or _host(e),
+        "config": e.config or "CONFIG", "stage": e.stage, "host": e.host or _host(e),
         "batch": max(1, int(batch) // 2) if batch else "N", "rate": f"{float(rate) / 10:g}" if rate else "R",
         "dataset": e.spec.get("dataset_path") or "FILE", "model": e.spec.get("candidate") or "canonical",
         "bundle": _bundle(e),
     }  # fmt: skip
-    command = fix.format(**{name: quote(str(value)) if value else "" for name, value in values.items()}).rstrip()
+    known = {name: quote(str(value)) if value else "" for name, value in values.items()}
+    command = fix.format(**known, jobs=command_about(e.job_id, e.host)).rstrip()
     return f"{command} --profile {e.profile}" if e.profile and _PROFILED.match(command) else command
 
 
@@ -245,6 +249,7 @@ def _bundle(e: Evidence) -> str:
 def _unknown(e: Evidence) -> Cause:
     ended = f"exit code {e.exit_code}" + (f" ({e.signal})" if e.signal else "") + (f", {e.reason}" if e.reason else "")
     lines = [ended, *([f"{e.error}: {e.message}"] if e.error else []), *e.log_tail[-5:]]
-    look = f"ringrift jobs {e.job_id} --logs --tail 100" if e.job_id else f"ringrift status {e.config or ''}".rstrip()
+    log = command_about(e.job_id, e.host, "--logs", "--tail", "100")
+    look = log if e.job_id else f"ringrift status {e.config or ''}".rstrip()
     title = "unknown: no row of the table fits; look at its log and add one"
     return Cause(UNKNOWN, title, lines, 0.0, look, f"{PAGE}#unknown")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from ringrift_ops.hosts.jobs import JobStatus
+from ringrift_ops.hosts.jobs import JobStatus, command_about
 from ringrift_ops.ledger import ConfigStanding, Generation, GenerationState, Lease, StageRun
 from ringrift_ops.operations.breakers import half_opens_at
 from ringrift_ops.operations.disk import pressure
@@ -199,9 +199,9 @@ def why_approval(standing: ConfigStanding, run: StageRun, facts: Facts) -> Idle 
     )
 
 
-def why_silent(status: JobStatus, row: ProfileRow, now: datetime) -> Idle | None:
+def why_silent(status: JobStatus, host: str | None, row: ProfileRow, now: datetime) -> Idle | None:
     """Return why a stage that is said to run does not: its job is gone or silent; None when it works."""
-    change = f"its task's retry takes it up; log: `ringrift jobs {status.job_id} --logs`"
+    change = f"its task's retry takes it up; log: `{command_about(status.job_id, host, '--logs')}`"
     if status.state.value == "dead":
         return Idle(Why.STALLED, f"job {status.job_id} is gone: {status.reason}", change)
     if is_stalled(status, row, now):

@@ -10,7 +10,8 @@ from typing import Any
 
 from ringrift_ops.errors import UsageError
 from ringrift_ops.hosts.jobs import JobState, JobStatus, NoSuchJobError, Transport, checked_job_id
-from ringrift_ops.ledger import StageRun
+from ringrift_ops.ledger import HERE, StageRun
+from ringrift_ops.operations.by import By
 from ringrift_ops.settings import CONFIGS, config_named
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
@@ -112,6 +113,19 @@ def job_log(hosting: Hosting, job_id: str, tail: int, stage: Stage | None = None
     """Return the last ``tail`` lines of a job's log; raises as :func:`job`, and ``UnreachableHostError``."""
     _, run = _known(hosting, job_id, stage)
     return JobLog(job_id, last_lines(hosting.jobs(run.host), job_id, tail))
+
+
+def end(hosting: Hosting, by: By, job_id: str, host: str | None = None) -> JobStatus:
+    """End a job with all it started, where it is, and return how it ended; it can be resumed. One that is over stays.
+
+    Raises ``NoSuchJobError``, ``UnknownHostError``, ``UnreachableHostError``.
+    """
+    transport = hosting.jobs(host)
+    state = hosting.look(host, checked_job_id(job_id)).state
+    if state in (JobState.RUNNING, JobState.DEAD):  # of a dead one processes may be left
+        named = _NAME.fullmatch(job_id)
+        by.audited(hosting.ledger, "end job", named and named[1], job_id=job_id, host=host or HERE)
+    return transport.kill(job_id)
 
 
 def last_lines(transport: Transport, job_id: str, tail: int) -> list[str]:

@@ -55,7 +55,7 @@ class Observed:
     standings: list[ConfigStanding] = field(default_factory=list)
     jobs: Mapping[str, JobStatus] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
-    """{job: its host}, for those that are not here"""
+    """{job: its host}, for those of the newest generations, and trainings that failed, that are not here"""
     failures: list[Event] = field(default_factory=list)
     """of stages, the last hour's"""
     opens: list[Event] = field(default_factory=list)
@@ -80,14 +80,13 @@ def observe(
     moment = now or datetime.now(UTC)
     hosting = Hosting(home, ledger)
     standings = ledger.standings()
-    jobs, hosts = {}, {}
+    failures = ledger.events(types=list(FAILURES.values()), since=moment - HOUR)
+    jobs = {}
     for one in standings:
         for run in one.runs:
             watched = run.state == "running" or (run.stage == Stage.TRAIN and run.host is None)
             if run.job_id is not None and watched:
                 jobs[run.job_id] = hosting.look(run.host, run.job_id)
-                if run.host is not None:
-                    hosts[run.job_id] = run.host
     counted = ledger.latest_events(list(EventType))
     latest = {key: at for key, (at, _) in counted.items()}
     paused = set() if airflow is None else {dag for dag, is_paused in airflow.paused.items() if is_paused}
@@ -95,8 +94,8 @@ def observe(
         now=moment,
         standings=standings,
         jobs=jobs,
-        hosts=hosts,
-        failures=ledger.events(types=list(FAILURES.values()), since=moment - HOUR),
+        hosts=_hosts(ledger, standings, failures),
+        failures=failures,
         opens=ledger.events(types=[EventType.BREAKER_OPENED], since=moment - DAY),
         latest=latest,
         failing_since=_failing_since(ledger, latest),
@@ -106,6 +105,15 @@ def observe(
             key for key in settings.configs if settings.profile(key).schedule_ticks and key not in paused
         ),
     )
+
+
+def _hosts(ledger: Ledger, standings: list[ConfigStanding], failures: list[Event]) -> dict[str, str]:
+    runs = [run for one in standings for run in one.runs]
+    newest = {one.generation.id for one in standings if one.generation is not None}
+    failed = {one.generation for one in failures if one.type == EventType.TRAINING_FAILED and one.generation}
+    for generation in failed - newest:
+        runs += ledger.stage_runs(generation, Stage.TRAIN.value)
+    return {run.job_id: run.host for run in runs if run.job_id is not None and run.host is not None}
 
 
 def _failing_since(ledger: Ledger, latest: Latest) -> dict[tuple[str, Stage], datetime]:

@@ -64,7 +64,8 @@ def troubles(controls: Controls, config: str | None = None, now: datetime | None
     keys = list(CONFIGS) if config is None else [config_named(config).key]
     moment = now or datetime.now(UTC)
     found = [one for key in keys for one in (*_leases(controls, key, moment), *_stalled(controls, key))]
-    return [*found, *_links(controls, keys), *(one for key in keys for one in _undistributed(controls, key))]
+    found += [one for key in keys for one in _links(controls, key)]
+    return [*found, *(one for key in keys for one in _undistributed(controls, key))]
 
 
 def mend(
@@ -188,26 +189,20 @@ def _stalled(controls: Controls, config: str) -> Iterator[Trouble]:
         yield Trouble(STALLED, config, job_id, reason, end, ended)
 
 
-def _links(controls: Controls, configs: list[str]) -> Iterator[Trouble]:
-    wrong = [one for one in links_of(controls.home, controls.ledger) if one.state is not LinkState.RIGHT]
-    for config in configs:
-        mine = [f"{one.path.name} is {one.state.value}" for one in wrong if one.config == config]
-        if mine:
-            yield Trouble(
-                LINKS, config, config, "; ".join(mine), lambda _: _repair(controls), _links_right(controls, config)
-            )
+def _links(controls: Controls, config: str) -> Iterator[Trouble]:
+    def repair(_by: By) -> str:
+        repaired = repair_links(controls.home, controls.ledger, [config])
+        return f"repaired {', '.join(one.path.name for one in repaired) or 'nothing'}"
 
-
-def _repair(controls: Controls) -> str:
-    return f"repaired {', '.join(one.path.name for one in repair_links(controls.home, controls.ledger)) or 'nothing'}"
-
-
-def _links_right(controls: Controls, config: str) -> Callable[[], list[Verified]]:
     def right() -> list[Verified]:
-        mine = [one for one in links_of(controls.home, controls.ledger) if one.config == config]
+        mine = links_of(controls.home, controls.ledger, [config])
         return [Verified(name=one.path.name, ok=one.state is LinkState.RIGHT, evidence=one.state.value) for one in mine]
 
-    return right
+    wrong = [one for one in links_of(controls.home, controls.ledger, [config]) if one.state is not LinkState.RIGHT]
+    if wrong:
+        yield Trouble(
+            LINKS, config, config, "; ".join(f"{one.path.name} is {one.state.value}" for one in wrong), repair, right
+        )
 
 
 def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
@@ -218,7 +213,7 @@ def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
         return
     wanted = [*controls.settings.destinations, *host_destinations(controls.home)]
     told = {row.destination: row for row in ledger.deliveries(canonical.sha)}
-    missing = [one for one in wanted if one not in told or not told[one].verified]
+    missing = [one for one in wanted if one not in told or told[one].state != "verified"]
     if not missing:
         return
     net = Net(config, canonical.sha)
@@ -232,7 +227,7 @@ def _undistributed(controls: Controls, config: str) -> Iterator[Trouble]:
         rows = {row.destination: row for row in ledger.deliveries(net.sha)}
         return [
             Verified(
-                name=f"read back by hash at {one}", ok=one in rows and rows[one].verified,
+                name=f"read back by hash at {one}", ok=one in rows and rows[one].state == "verified",
                 evidence="not tried" if one not in rows else rows[one].error or rows[one].state,
             )
             for one in missing

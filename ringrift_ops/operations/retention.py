@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -61,42 +61,38 @@ class Tables(Protocol):
         ...
 
 
-def retention_plan(home: Home, ledger: Ledger, now: float | None = None, tables: Tables | None = None) -> RetentionPlan:
-    """Return what may be removed; changes nothing. ``now``: seconds since the epoch.
+def retention_plan(
+    home: Home,
+    ledger: Ledger,
+    now: float | None = None,
+    tables: Tables | None = None,
+    kinds: Collection[str] | None = None,
+) -> RetentionPlan:
+    """Return what may be removed (of ``kinds`` only, and only they are looked at); changes nothing.
 
-    ``tables`` None: Airflow's database is left alone.
+    ``now``: seconds since the epoch; ``tables`` None: Airflow's database is left alone.
     """
     tally, moment = Tally(), time.time() if now is None else now
     unfinished = [
         one for state in (GenerationState.RUNNING, GenerationState.WAITING) for one in ledger.generations(state=state)
     ]
-    in_use = {one.parent for one in unfinished if one.parent is not None}
-    in_use |= {
-        value
-        for one in unfinished
-        for run in ledger.stage_runs(one.id)
-        for value in (*_texts(run.spec), *_texts(run.result or {}))
-    }
-    links = (path for folder in (home.training, home.models) if folder.is_dir() for path in folder.iterdir())
-    linked = {path.resolve() for path in links if path.is_symlink()}
-    for config in CONFIGS:
-        needed = _lineage_of_champions(ledger, config)
-        _datasets(home, ledger, config, needed, in_use, linked, tally)
-        _nets(home, ledger, config, needed, in_use, linked, tally)
-        for batch in ledger.artifacts(config=config, kind="games"):
-            lineage = batch.sha in needed
-            tally.keep("games", "of a net that was in force" if lineage else "the only copy of games")
     running = {f"{one.config}-g{one.id}" for one in unfinished}
-    _checkpoints(home, running, tally)
-    _jobs(home, running, moment, tally)
-    edge.removals(home, running, moment, tally)
-    _task_logs(home, moment, tally)
-    _other_logs(home, moment, tally)
+    looks: list[tuple[Collection[str], Callable[[], None]]] = [
+        (("dataset", "net", "games"), lambda: _artifacts(home, ledger, unfinished, tally)),
+        (("checkpoint",), lambda: _checkpoints(home, running, tally)),
+        (("job",), lambda: _jobs(home, running, moment, tally)),
+        ((edge.KIND,), lambda: edge.removals(home, running, moment, tally)),
+        (("task log",), lambda: _task_logs(home, moment, tally)),
+        (("log",), lambda: _other_logs(home, moment, tally)),
+    ]
+    for found, look in looks:
+        if kinds is None or not set(kinds).isdisjoint(found):
+            look()
     before = _rows_before(unfinished, moment)
     rows = {} if tables is None else tables.old(before)
     return RetentionPlan(
-        tally.removals,
-        {kind: dict(whys) for kind, whys in tally.kept.items()},
+        [one for one in tally.removals if kinds is None or one.kind in kinds],
+        {kind: dict(whys) for kind, whys in tally.kept.items() if kinds is None or kind in kinds},
         {table: count for table, count in rows.items() if count},
         None if tables is None else before,
     )
@@ -118,9 +114,7 @@ def apply(
     by.needs_reason("removing files")
     lease = ledger.acquire_lease(LEASE, by.actor)
     try:
-        plan = retention_plan(home, ledger, tables=tables)
-        if kinds is not None:
-            plan = replace(plan, removals=[one for one in plan.removals if one.kind in kinds])
+        plan = retention_plan(home, ledger, tables=tables, kinds=kinds)
         for one in plan.removals:
             place = home.relative(one.path)
             by.audited(ledger, "remove", None, kind=one.kind, path=place, sha=one.sha, why=one.why)
@@ -149,21 +143,36 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _lineage_of_champions(ledger: Ledger, config: str) -> set[Sha256]:
-    """Return every net that was ever in force and all it was made from."""
-    nets = {move.sha for move in ledger.promotions(config)}
-    found = set(nets)
-    for net in nets:
-        found |= {relative.artifact.sha for relative in ledger.lineage(net).ancestors}
-    return found
+def _artifacts(home: Home, ledger: Ledger, unfinished: list[Generation], tally: Tally) -> None:
+    """Datasets, nets and games; per config one look at what was made from what, however much was made."""
+    in_use = {one.parent for one in unfinished if one.parent is not None}
+    in_use |= {
+        value
+        for one in unfinished
+        for run in ledger.stage_runs(one.id)
+        for value in (*_texts(run.spec), *_texts(run.result or {}))
+    }
+    links = (path for folder in (home.training, home.models) if folder.is_dir() for path in folder.iterdir())
+    linked = {path.resolve() for path in links if path.is_symlink()}
+    for config in CONFIGS:
+        descent, games = ledger.descent(config), ledger.artifacts(config=config, kind="games")
+        needed = descent.ancestors(move.sha for move in ledger.promotions(config))
+        gone = [batch.sha for batch in games if not home.resolve(batch.path).exists()]
+        again = descent.descendants(batch.sha for batch in games) - descent.descendants(gone)
+        _datasets(home, ledger, config, needed, in_use, linked, again, tally)
+        _nets(home, ledger, config, needed, in_use, linked, tally)
+        for batch in games:
+            lineage = batch.sha in needed
+            tally.keep("games", "of a net that was in force" if lineage else "the only copy of games")
 
 
 def _datasets(
-    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path], tally: Tally
+    home: Home, ledger: Ledger, config: str, needed: set[Sha256], in_use: set[str], linked: set[Path],
+    again: set[Sha256], tally: Tally,
 ) -> None:  # fmt: skip
+    """``needed``: the nets that were ever in force and all they were made from; ``again``: what games all here gave."""
     for number, one in enumerate(ledger.artifacts(config=config, kind="dataset")):
         path = home.resolve(one.path)
-        games = [parent.artifact for parent in ledger.lineage(one.sha).ancestors if parent.artifact.kind == "games"]
         if number < RETENTION.datasets:
             tally.keep("dataset", f"of the newest {RETENTION.datasets}")
         elif one.sha in needed:
@@ -172,7 +181,7 @@ def _datasets(
             tally.keep("dataset", "read by a generation under way")
         elif path.resolve() in linked:
             tally.keep("dataset", "a link leads to it")
-        elif not games or not all(home.resolve(batch.path).exists() for batch in games):
+        elif one.sha not in again:
             tally.keep("dataset", "the only copy: not all of its games are here")
         elif path.exists():
             why = f"older than the newest {RETENTION.datasets} of {config}; export makes it again"

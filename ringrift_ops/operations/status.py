@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.jobs import JobStatus
+from ringrift_ops.hosts.jobs import JobStatus, command_about
 from ringrift_ops.ledger import ConfigStanding, Event, GenerationState, Incident, Ledger, StageRun
 from ringrift_ops.ledger.promotion import evidence
 from ringrift_ops.operations import idle
@@ -248,7 +248,7 @@ def _with_runs(
     state = "running" if "running" in states else "failed" if "failed" in states else "completed"
     errors = [run.error for run in runs if run.error is not None]
     ended = [run.finished_at for run in runs if run.finished_at is not None]
-    polled = [hosting.look(run.host, run.job_id) for run in runs if run.job_id is not None and run.state == "running"]
+    looked = [(hosting.look(run.host, run.job_id), run.host) for run in runs if run.job_id and run.state == "running"]
     profile = facts.profile(standing.generation)
     why: Idle | None
     if state == "completed":
@@ -256,11 +256,14 @@ def _with_runs(
             Why.DONE, f"done at {stamp(max(ended))}", "the next generation"
         )  # fmt: skip
     elif state == "failed":
-        change = f"`ringrift jobs {runs[0].job_id} --logs`, then `ringrift recover {standing.config}`"
+        change = f"`ringrift recover {standing.config}`"
+        bad = next(run for run in runs if run.state == "failed")
+        if bad.job_id is not None:
+            change = f"`{command_about(bad.job_id, bad.host, '--logs')}`, then {change}"
         failed = Idle(Why.FAILED, errors[0] if errors else "no reason given", change)
         why = idle.why_breaker(stage, standing, facts) or failed
     else:
-        silent = (idle.why_silent(one, profile, facts.now) for one in polled)
+        silent = (idle.why_silent(one, host, profile, facts.now) for one, host in looked)
         why = everywhere or next((one for one in silent if one is not None), None)
     return Cell(
         stage=stage,
@@ -270,7 +273,7 @@ def _with_runs(
         ended_at=max(ended) if len(ended) == len(runs) else None,
         run_id=run_id,
         jobs=[run.job_id for run in runs if run.job_id is not None],
-        progress=_progress(polled, facts.now),
+        progress=_progress([one for one, _ in looked], facts.now),
         idle=why,
     )
 

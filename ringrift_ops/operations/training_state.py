@@ -38,7 +38,7 @@ def clear_training_state(controls: Controls, by: By, config: str) -> list[str]:
     by.audited(controls.ledger, "clear training state", key)
     dropped = controls.ledger.clear_unfinished_stages(key, Stage.TRAIN.value)
     cleared += [f"{dropped} unfinished training"] if dropped else []
-    cleared += [f"breaker of {one.action}" for one in breakers.reset(controls.ledger, by, Stage.TRAIN.value, key)]
+    cleared += [f"breaker of {one.action}" for one in breakers.close(controls.ledger, by, Stage.TRAIN.value, key)]
     controls.show()
     return cleared
 

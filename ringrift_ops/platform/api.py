@@ -59,12 +59,15 @@ class Rest(ABC):
         self.patch(f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
-        """Start a manual run without a logical date and return its run id; one of that id is not started again."""
+        """Start a manual run without a logical date and return its run id; one of that id is not started again.
+
+        Raises ``ApiError`` where a run of that id has other wishes.
+        """
         body = {"logical_date": None, "conf": conf} | ({} if run_id is None else {"dag_run_id": run_id})
         try:
             return str(self.post(f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
         except ApiError as error:
-            if error.code != CONFLICT or run_id is None:
+            if error.code != CONFLICT or run_id is None or self.run(dag_id, run_id).get("conf") != conf:
                 raise
             return run_id
 

@@ -156,12 +156,19 @@ def _take_up(front: Front, api: Api, config: str, profile: str) -> str:
     """Return the id of the run to watch: one that was interrupted, else a new one."""
     for state in ("running", "queued"):
         for found in reversed(api.runs(config, state=state, run_type="manual")):
-            if (found.get("conf") or {}).get("profile") == profile:
+            if _is_whole(found.get("conf") or {}, profile):
                 front.screen.say(f"going on with the interrupted run {found['dag_run_id']}")
                 return str(found["dag_run_id"])
     run_id = f"run__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     front.screen.say(f"starting run {run_id} of {config}, profile {profile}")
     return api.trigger(config, {"profile": profile}, run_id)
+
+
+def _is_whole(conf: dict[str, Any], profile: str) -> bool:
+    """Whether a run makes a generation with a profile, whoever started it; one limited to a stage or a net does not."""
+    plain = {"force": False, "priority": "normal", "games": None, "candidate": None}
+    whole = {"profile": profile, "stages": [stage.value for stage in Stage]} | plain
+    return "profile" in conf and whole | conf == whole
 
 
 def _follow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError
@@ -28,7 +27,7 @@ def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False
             if edge is not None:
                 return edge_nets.to_edge(hosting.home, hosting.ledger, edge, net, force=force)
             return _to_host(hosting, net, host, force=force)
-        return _to_folder(hosting.home, net, hosting.home.resolve(destination), destination)
+        return _to_folder(hosting, net, destination)
     except (RingRiftError, OSError) as error:
         if isinstance(error, UnreachableHostError):
             hosting.lost(error)
@@ -42,15 +41,26 @@ class NotAFolderError(InfrastructureError):
     """A destination's place is taken by something that is no folder."""
 
 
-def _to_folder(home: Home, net: Net, folder: Path, destination: str) -> Delivery:
-    source = Store(home).get(net.sha, WEIGHTS_SUFFIX)
+def _to_folder(hosting: Hosting, net: Net, destination: str) -> Delivery:
+    """Copy the net, and give it the canonical name unless another is canonical; one promoted meanwhile comes after it.
+
+    Without any canonical net the name is that of the last one delivered.
+    """
+    source, folder = Store(hosting.home).get(net.sha, WEIGHTS_SUFFIX), hosting.home.resolve(destination)
     target = folder / f"{net.config}_{net.sha[:16]}{WEIGHTS_SUFFIX}"
     if folder.exists() and not folder.is_dir():
         raise NotAFolderError(f"{folder} is a file: move it away, or name a folder in `destinations` of the settings")
     folder.mkdir(parents=True, exist_ok=True)
     copy_verified(source, target, net.sha)
-    replace_symlink(folder / f"canonical_{net.config}{WEIGHTS_SUFFIX}", target)
-    return Delivery(destination=destination, path=str(target), verified=True, error=None, state="verified")
+    whole = Delivery(destination=destination, path=str(target), verified=True, error=None, state="verified")
+    if (named := newest(hosting.ledger, net.config)) in (None, net.sha):
+        replace_symlink(folder / f"canonical_{net.config}{WEIGHTS_SUFFIX}", target)
+        named = newest(hosting.ledger, net.config)
+        if named in (None, net.sha):
+            return whole
+        later = Net(net.config, named)
+        record(hosting.ledger, later, _to_folder(hosting, later, destination), None, 0)
+    return whole.model_copy(update={"error": f"superseded by {named}", "state": "stale"})
 
 
 def _to_host(hosting: Hosting, net: Net, host: str, *, force: bool) -> Delivery:

@@ -23,7 +23,7 @@ from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.settings import EDGE, HOSTS, RETENTION
 from ringrift_ops.stages.placement import batch_path, checkpoints_of, outputs_of
 from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, SelfplaySpec, Stage, StageSpec
-from ringrift_ops.store import atomic_write, sha256_file
+from ringrift_ops.store import MissingObjectError, atomic_write, sha256_file
 
 CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """Of a file in a training's folder of checkpoints."""
@@ -184,7 +184,8 @@ class Carrier:
         if folder is None or time.monotonic() - self._kept < HOSTS.checkpoint_seconds:
             return
         self._kept = time.monotonic()
-        with suppress(FileNotFoundError):  # the training went on; the copy of before will do until the next
+        # The training went on, or ended; the copy of before will do until the next.
+        with suppress(FileNotFoundError, MissingObjectError):
             here = self.home.resolve(folder)
             names = {
                 one.name: sha256_file(one) for one in sorted(here.iterdir()) if CHECKPOINT_NAME.fullmatch(one.name)

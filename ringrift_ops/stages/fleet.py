@@ -25,8 +25,8 @@ from ringrift_ops.ledger import Generation, GenerationState, UnknownGenerationEr
 from ringrift_ops.ledger.engine import utc_now
 from ringrift_ops.settings import CONFIGS, HOSTS, PARTS_FOLDER
 from ringrift_ops.stages.delivering import catch_up
-from ringrift_ops.stages.hosting import Hosting
-from ringrift_ops.stages.placement import outputs_of
+from ringrift_ops.stages.hosting import ForeignResultError, Hosting
+from ringrift_ops.stages.placement import batch_name, is_stored, outputs_of
 from ringrift_ops.stages.specs import Frozen, GauntletResult, SelfplayResult, TrainResult
 
 T = TypeVar("T")
@@ -220,6 +220,7 @@ def _clear_parts(hosting: Hosting, remote: RemoteJobs) -> None:
 
 
 def _bring_back(hosting: Hosting, remote: RemoteJobs, job_id: str) -> list[str]:
+    """Bring what a generation's finished job made, and return the places; raises :class:`ForeignResultError`."""
     named = _GENERATION.fullmatch(job_id)
     if named is None or named[3] not in _RESULTS or remote.poll(job_id).state is not JobState.DONE:
         return []
@@ -228,7 +229,11 @@ def _bring_back(hosting: Hosting, remote: RemoteJobs, job_id: str) -> list[str]:
     except ValidationError:  # another version's result: what it made is left where it is
         return []
     brought = []
+    batch = hosting.home.games / batch_name(named[1], f"g{int(named[2])}", int(named[4] or 0))
     for path, sha in outputs_of(result):
+        own = path == hosting.home.relative(batch) if sha is None else is_stored(hosting.home, path, sha)
+        if not own:
+            raise ForeignResultError(f"host {remote.name}: {job_id} cannot have made {path!r}")
         here = hosting.home.resolve(path)
         if not here.exists():
             pull(remote, path, here, sha=sha)

@@ -17,8 +17,8 @@ from typing import TypeVar
 from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
-from ringrift_ops.hosts.errors import AwayHostError, UnreachableHostError
-from ringrift_ops.hosts.files import SourceChangedError, pull, push
+from ringrift_ops.hosts.errors import AwayHostError, HostAnswerError, UnreachableHostError
+from ringrift_ops.hosts.files import pull, push
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, JobState, JobStatus, Transport
 from ringrift_ops.hosts.keys import trusted_key
 from ringrift_ops.hosts.link import link_to
@@ -28,10 +28,19 @@ from ringrift_ops.ledger import HERE, Ledger, Slot, generation_lease
 from ringrift_ops.settings import HOSTS, Host, Inventory
 from ringrift_ops.settings.load import PREFIX
 from ringrift_ops.stages.curves import curves_folder
-from ringrift_ops.stages.placement import checkpoints_of, fitted, inputs_of, may_make, outputs_of, slots_for, work_of
+from ringrift_ops.stages.placement import (
+    checkpoints_of,
+    fitted,
+    inputs_of,
+    lies_in,
+    may_make,
+    outputs_of,
+    slots_for,
+    work_of,
+)
 from ringrift_ops.stages.recording import replay
 from ringrift_ops.stages.specs import Frozen, SelfplaySpec, Stage, StageSpec, TrainSpec
-from ringrift_ops.store import copy_verified, sha256_file
+from ringrift_ops.store import MissingObjectError, copy_verified, sha256_file
 
 T = TypeVar("T")
 
@@ -48,7 +57,7 @@ class EdgeHostError(UsageError):
 
 
 class ForeignResultError(UsageError):
-    """A host of role edge says that it made a file where its job makes none."""
+    """A host says that it made a file where its job makes none."""
 
 
 def shared_settings(home: Home) -> str:
@@ -243,14 +252,22 @@ class Hosting:
             self._copy(self.remote(host), self.home.relative(curves_folder(self.home, spec)))
 
     def _copy(self, remote: RemoteJobs, folder: str) -> None:
-        """Copy the files of a folder that a job is writing; those that change meanwhile are left for the next time."""
-        for one in remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
-            here = self.home.resolve(str(one["path"]))
-            if not (here.is_file() and sha256_file(here) == one["sha"]):
-                try:
-                    pull(remote, str(one["path"]), here)
-                except SourceChangedError:  # the job went on; the copy of before will do until the next
-                    return
+        """Copy the files of a folder that a job is writing; those that change meanwhile are left for the next time.
+
+        Raises :class:`ForeignResultError`.
+        """
+        try:
+            for one in remote.answer("files", seconds=HOSTS.digest_seconds, folder=folder):
+                path = str(one["path"])
+                if not lies_in(folder, path):
+                    raise ForeignResultError(
+                        f"host {remote.name}: {path!r} is no file of {folder}, which was asked for"
+                    )
+                here = self.home.resolve(path)
+                if not (here.is_file() and sha256_file(here) == one["sha"]):
+                    pull(remote, path, here)
+        except (MissingObjectError, HostAnswerError):  # the job went on, or ended; the copy of before will do
+            return
 
     def keep_log(self, host: str | None, stage: Stage, status: JobStatus) -> None:
         """Copy the log of a job on a host to ``logs/<stage>_<host>_<timestamp of the attempt>.log`` (R70).
@@ -260,7 +277,7 @@ class Hosting:
         if host is not None and status.started is not None:
             begun = datetime.fromisoformat(status.started)
             here = self.home.logs / f"{stage.value}_{host}_{begun:%Y%m%dT%H%M%SZ}.log"
-            if here.exists() and f" of {status.job_id}" not in _first_line(here):
+            if here.exists() and f" of {status.job_id}," not in _first_line(here):
                 here = here.with_name(f"{here.stem}_{status.job_id}.log")
             edge = self.edge(host)
             if edge is None:
@@ -278,7 +295,8 @@ class Hosting:
     def take(self, host: str | None, job_id: str, result: Frozen, spec: StageSpec, token: int) -> None:
         """Bring here what a stage has made on its host, verified, and tell the ledger what the stage would have told.
 
-        Raises ``StaleTokenError`` when ``token`` is no longer in force: then nothing is told.
+        ``spec``: what this ledger asked of it, not what its host says that it was. Raises :class:`ForeignResultError`,
+        and ``StaleTokenError`` when ``token`` is no longer in force: then nothing is told.
         """
         if host is None:
             return
@@ -286,10 +304,12 @@ class Hosting:
             self.ledger.check_token(generation_lease(spec.config), token)
         edge = self.edge(host)
         for path, sha in outputs_of(result):
-            if edge is None:
+            if edge is not None:
+                self._place(edge, job_id, path, sha, spec)
+            elif may_make(self.home, spec, path, sha):
                 pull(self.remote(host), path, self.home.resolve(path), sha=sha)
             else:
-                self._place(edge, job_id, path, sha, spec)
+                raise ForeignResultError(f"host {host}: {job_id} cannot have made {path!r}")
         for effect in self.jobs(host).effects(job_id):
             replay(self.home, effect, token)
         self._keep_curves(host, spec)

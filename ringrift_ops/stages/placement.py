@@ -146,14 +146,31 @@ def batch_path(home: Home, spec: SelfplaySpec) -> Path:
     if spec.output is not None:
         return home.resolve(spec.output)
     run = f"g{spec.generation}" if spec.generation is not None else f"seed{spec.seed}"
-    return home.games / f"selfplay_{spec.config}_{run}_s{spec.shard}.db"
+    return home.games / batch_name(spec.config, run, spec.shard)
 
 
-def may_make(home: Home, spec: StageSpec, path: str, sha: Sha256) -> bool:
+def batch_name(config: str, run: str, shard: int) -> str:
+    """Return how a shard's batch is called; ``run``: ``g<generation>``, else ``seed<seed>``."""
+    return f"selfplay_{config}_{run}_s{shard}.db"
+
+
+def may_make(home: Home, spec: StageSpec, path: str, sha: Sha256 | None) -> bool:
     """Return whether a stage may leave content ``sha`` at ``path``: its own batch's place, else only the store's."""
     if isinstance(spec, SelfplaySpec):
         return path == home.relative(batch_path(home, spec))
-    return Path(path).suffix != "" and path == home.relative(Store(home).path(sha, Path(path).suffix))
+    return is_stored(home, path, sha)
+
+
+def is_stored(home: Home, path: str, sha: Sha256 | None) -> bool:
+    """Return whether ``path`` is where the store has, or would have, the content ``sha``."""
+    suffix = Path(path).suffix
+    return sha is not None and suffix != "" and path == home.relative(Store(home).path(sha, suffix))
+
+
+def lies_in(folder: str, path: str) -> bool:
+    """Return whether ``path`` names a file right in ``folder``, both below the home."""
+    name = path.removeprefix(f"{folder}/")
+    return name != path and name not in ("", ".", "..") and "/" not in name
 
 
 def checkpoints_of(home: Home, spec: StageSpec) -> str | None:

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ringrift_ops.settings import CONFIGS, Settings
+from ringrift_ops.home import Home
+from ringrift_ops.ledger import Ledger, Slot
+from ringrift_ops.settings import CONFIGS, Settings, UnknownHostError
 from ringrift_ops.stages.specs import Stage
 
 if TYPE_CHECKING:
@@ -154,3 +158,33 @@ def test_an_unknown_config_or_a_broken_settings_file_is_said_in_the_import_error
     with pytest.raises(subprocess.CalledProcessError) as failed:
         imported(tmp_path)
     assert "settings.yaml line 2: unknown key 'nonsense'" in failed.value.stderr
+
+
+def test_a_forced_run_drops_what_there_is_once_and_wholly_however_often_its_first_task_is_tried(
+    airflow_here: None, home: Path
+) -> None:
+    from ringrift_ops.airflow.operators import GenerationLease
+
+    place, ledger = Home(home).ensure(), Ledger.open()
+    now, stages = datetime.now(UTC), [Stage.SELFPLAY.value, Stage.TRAIN.value]
+    made = ledger.ensure_generation("hex8_2p", None, "again", now, "tiny")
+    lease = ledger.try_grant_generation(made.id)
+    assert lease is not None
+    for stage, slots in zip(stages, ([], [Slot("box", 1)]), strict=True):
+        ledger.start_stage(made.id, stage, 0, {}, lease.token, slots=slots)
+        ledger.record_stage_result(made.id, stage, 0, {}, {"old": True}, lease.token)
+
+    def tried(number: int) -> list[str]:
+        run = SimpleNamespace(run_id="again", logical_date=None, run_after=now)
+        params = {"profile": "tiny", "stages": stages, "force": True}
+        context: Any = {"dag_run": run, "params": params, "ti": SimpleNamespace(try_number=number)}
+        GenerationLease(task_id="lease", config="hex8_2p").execute(context)
+        return [one.stage for one in ledger.stage_runs(made.id)]
+
+    with pytest.raises(UnknownHostError):
+        tried(1)
+    assert [one.stage for one in ledger.stage_runs(made.id)] == ["train"], "half of it is dropped"
+    place.inventory.write_text("hosts:\n  box: {role: edge, max_parallel_jobs: 1}\n")
+    assert tried(2) == []
+    ledger.record_stage_result(made.id, "selfplay", 0, {}, {"old": False}, lease.token)
+    assert tried(3) == ["selfplay"], "what it has made itself"

@@ -8,13 +8,16 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ringrift_ops.errors import UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.platform import environment as env
+from ringrift_ops.platform.commands import _is_whole
 from ringrift_ops.platform.environment import DamagedSecretsError, Installation, Ports, Secrets
+from ringrift_ops.stages.specs import Stage
 
 
 @pytest.fixture
@@ -128,3 +131,19 @@ def test_the_env_file_makes_any_shell_mean_this_installation(tmp_path: Path, fol
     assert "AIRFLOW__CORE__EXECUTOR" not in seen
     assert "AIRFLOW_CONN_GPU1" in seen
     assert seen["PATH"].count(":") == 2
+
+
+@pytest.mark.parametrize(
+    ("conf", "whole"),
+    [
+        ({"profile": "tiny"}, True),
+        ({"profile": "tiny", "stages": list(Stage), "force": False}, True),
+        ({"profile": "tiny", "stages": list(Stage), "games": None, "candidate": None, "priority": "normal"}, True),
+        ({"profile": "quick"}, False),
+        ({"profile": "tiny", "stages": ["gauntlet", "promote"], "candidate": "ab" * 32}, False),
+        ({"profile": "tiny", "force": True}, False),
+        ({}, False),
+    ],
+)
+def test_make_run_takes_up_only_what_makes_a_whole_generation(conf: dict[str, Any], whole: bool) -> None:
+    assert _is_whole(conf, "tiny") is whole

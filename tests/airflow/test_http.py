@@ -390,6 +390,7 @@ def test_R64_pipeline_and_cluster_are_asked_and_started(platform: Platform, door
     assert platform.api.run(CONFIG, run)["conf"]["stages"] == ["export"]
     cleared = door.post("/clear_training_state", {"config": CONFIG, "reason": "GPU at 0 %"})["cleared"]
     assert [one["config"] for one in cleared] == [CONFIG]
+    assert "needs a reason" in door.post("/breakers/reset", {}, 400)["detail"]
     reset = door.post("/pipeline/reset", {"config": CONFIG, "reason": "enough"})
     assert reset["config"] == CONFIG
     actions = [row["action"] for row in door.get(f"/audit?config={CONFIG}")["audit"] if row["door"] == "http"]

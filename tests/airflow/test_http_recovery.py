@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ringrift_ops.ledger import Condition
+from ringrift_ops.platform.api import ApiError
 from ringrift_ops.platform.environment import USER, Installation
 from ringrift_ops.platform.logins import token
 from ringrift_ops.settings import RETENTION
@@ -32,7 +33,7 @@ def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def door(platform: Platform) -> Door:
-    tokens = {name: token(platform.home, name).token for name in (USER, "otto", "vera")}
+    tokens = {name: token(platform.home, name).token for name in (USER, "otto", "uma", "vera")}
     return Door(f"{Installation(platform.home).url()}/ringrift", tokens)
 
 
@@ -92,6 +93,25 @@ def test_R23_a_lock_is_in_use_while_its_run_is_under_way_in_airflow_and_free_onc
     platform.api.end_run(LOCKED, run_id)
     assert door.get(f"/locks?config={LOCKED}", "vera")[0]["in_use"] is None
     assert door.post("/locks/release", asked, user="otto")["released"]["holder"] == run_id
+
+
+def test_R64_a_phase_that_moves_a_net_wants_the_permission_for_it_and_two_wishes_of_one_second_are_two_runs(
+    platform: Platform, door: Door
+) -> None:
+    asked = {"config": CONFIG, "reason": "x"}
+    for phase in ("promote", "distribute"):
+        refused = door.post("/pipeline/start", asked | {"phase": phase}, 403, "uma")
+        assert refused["permission"] == "model:write"
+    assert "name it" in door.post("/pipeline/start", asked | {"force": True}, 422, "uma")["detail"]
+    until(f"{CONFIG} is known", 60, lambda: platform.api.has_dag(CONFIG))
+    wishes = [{"phase": "parity"}, {"phase": "parity", "profile": "tiny", "force": True}, {"phase": "parity"}]
+    started = [door.post("/pipeline/start", asked | one, user="uma") for one in wishes]
+    assert [one["new"] for one in started] == [True, True, False]
+    assert (started[0]["run_id"] != started[1]["run_id"], started[0] | {"new": False}) == (True, started[2])
+    assert [platform.api.run(CONFIG, one["run_id"])["conf"]["force"] for one in started[:2]] == [False, True]
+    with pytest.raises(ApiError, match="409"):
+        platform.api.trigger(CONFIG, {"profile": "quick"}, started[0]["run_id"])
+    door.post("/pipeline/reset", asked)
 
 
 def test_R31_what_is_old_is_shown_and_then_removed_with_a_reason(platform: Platform, door: Door) -> None:

@@ -78,8 +78,15 @@ def test_R55_links_that_are_missing_or_wrong_are_found_and_repaired(
         "ringrift_best_hex8_3p": "stray",
     }
     assert "ringrift model links --repair" in shown.err
-    assert main(["model", "links", "--repair"]) == ExitCode.DONE
+    assert main(["model", "links", "--repair", "--reason", "moved home"]) == ExitCode.DONE
     assert "3 repaired" in capsys.readouterr().out
+    assert main(["model", "links", "--repair"]) == ExitCode.DONE
+    told = [(row.config, row.door, row.reason, row.detail) for row in Ledger.open().audit()]
+    assert told == [
+        ("hex8_2p", "cli", "moved home",
+         {"links": {"canonical_hex8_2p.safetensors": "missing", "ringrift_best_hex8_2p.safetensors": "wrong"}}),
+        ("hex8_3p", "cli", "moved home", {"links": {"ringrift_best_hex8_3p.safetensors": "stray"}}),
+    ]  # fmt: skip
     stored = Store(Home(home)).get(canonical)
     assert best.resolve() == Home(home).canonical_link("hex8_2p").resolve() == stored.resolve()
     assert not stray.is_symlink()
@@ -93,6 +100,7 @@ def test_R55_file_in_the_place_of_a_link_is_never_removed(home: Path, capsys: py
     assert main(["model", "links", "--repair"]) == ExitCode.INFRASTRUCTURE
     assert "move these files away by hand" in capsys.readouterr().err
     assert best.read_text() == "somebody's net"
+    assert Ledger.open().audit() == [], "nothing was changed"
 
 
 def test_R55_convert_writes_a_torch_file_with_the_same_weights_and_the_header(tmp_path: Path) -> None:

@@ -254,3 +254,14 @@ def test_fresh_seed_is_drawn_when_none_is_given(capsys: pytest.CaptureFixture[st
     seeds = {dry_run(capsys, "canonical_selfplay", "--board", "hex8")["spec"]["seed"] for _ in range(2)}
     assert len(seeds) == 2
     assert dry_run(capsys, "canonical_selfplay", "--board", "hex8", "--seed", "4")["spec"]["seed"] == 4
+
+
+@pytest.mark.parametrize("phase", ["npz_export", "parity_validation"])
+@pytest.mark.parametrize("before", [["--backend", "ssh"], ["--backend", "p2p", "--p2p-leader", "http://127.0.0.1:9"]])
+def test_R63_a_phase_that_is_done_here_says_so(
+    phase: str, before: list[str], home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "games.db").touch()
+    words = [*before, "run", phase, "--db", str(tmp_path / "games.db"), "--config", "hex8_2p"]
+    assert main(["pipeline", *words]) == 2
+    assert "is done here, where the games are" in capsys.readouterr().err

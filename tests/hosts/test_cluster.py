@@ -16,6 +16,7 @@ from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.folder import JobFolder, write_json
 from ringrift_ops.hosts.jobs import Job, JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger, Outcome, Slot, generation_lease
@@ -142,9 +143,10 @@ def test_R66_sync_brings_back_what_was_made_and_not_fetched(
     place: Home, sshd: Sshd, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_inventory(place, {"one": sshd.host("one")})
-    made = sshd.work / "data" / "games" / "x.db"
+    path = "data/games/selfplay_hex8_2p_g7_s0.db"
+    made = sshd.work / path
     result = {
-        "batch": "0" * 64, "path": "data/games/x.db", "games": 1, "moves": 1, "distinct_fraction": 1.0,
+        "batch": "0" * 64, "path": path, "games": 1, "moves": 1, "distinct_fraction": 1.0,
         "policy_games": 0, "seconds": 0.1,
     }  # fmt: skip
     program = (
@@ -156,7 +158,11 @@ def test_R66_sync_brings_back_what_was_made_and_not_fetched(
     job = Job(job_id="hex8_2p-g7-selfplay-s0", argv=(sys.executable, "-c", program), spec={}, timeout_seconds=60)
     jobs.submit_or_adopt(job)
     LocalJobs(sshd.work / "jobs").wait(job.job_id, 30.0)
-    assert answered(capsys, "sync", "one")[1]["one"]["facts"]["brought"] == ["data/games/x.db"]
-    assert (place.games / "x.db").read_bytes() == b"games"
+    assert answered(capsys, "sync", "one")[1]["one"]["facts"]["brought"] == [path]
+    assert (place.root / path).read_bytes() == b"games"
     assert answered(capsys, "sync", "one")[1]["one"]["facts"]["brought"] == []
     assert Hosting(place, Ledger.open()).is_lost("one") is False
+    write_json(JobFolder(sshd.work / "jobs" / job.job_id).result, result | {"path": "data/games/x.db"})
+    made.rename(made.with_name("x.db"))
+    assert "cannot have made 'data/games/x.db'" in answered(capsys, "sync", "one")[1]["one"]["error"]
+    assert not (place.games / "x.db").exists()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,48 +15,30 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from ringrift_ops.airflow.verifying import WrongResultError
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
 from ringrift_ops.errors import RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import exchange as exchange_module
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
-from ringrift_ops.hosts.errors import HostHangsError, HostRefusedError, VersionMismatchError
-from ringrift_ops.hosts.exchange import PREFIX, Exchange, LeaderAwayError, TokenRefusedError, token
-from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobState
-from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.exchange import PREFIX, Exchange, LeaderAwayError, token
+from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.operations.nodes import receiving
 from ringrift_ops.settings import Inventory, InventoryError
 from ringrift_ops.settings.edge import EDGE
-from ringrift_ops.stages.edge import Carrier
-from ringrift_ops.stages.hosting import EdgeHostError, ForeignResultError, Hosting
+from ringrift_ops.stages.hosting import EdgeHostError, Hosting
 from ringrift_ops.stages.specs import Stage
 from ringrift_ops.store import sha256_file
 from ringrift_ops.web import exchange as web
 from tests.hosts import edge
-from tests.hosts.test_stages_on_hosts import CONFIG, SMALL
+from tests.hosts.test_stages_on_hosts import CONFIG
 
 JOB = f"{CONFIG}-g1-selfplay-s0"
 
 
-@pytest.fixture
-def place(home: Path) -> Home:
-    found = Home(home)
-    edge.inventory(found)
-    found.settings_file.write_text(SMALL)
-    return found
-
-
-@pytest.fixture
-def url(place: Home) -> Iterator[str]:
-    with edge.leader(place) as address:
-        yield address
-
-
-def wanted(place: Home, job_id: str = JOB, **spec: Any) -> EdgeJobs:
+def wanted(edge_home: Home, job_id: str = JOB, **spec: Any) -> EdgeJobs:
     """The host's jobs, with one that is wanted of it."""
-    jobs = EdgeJobs(Mirror(place, "box"))
+    jobs = EdgeJobs(Mirror(edge_home, "box"))
     work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
     asked = work.plan.spec(Stage.SELFPLAY, 0).model_dump(mode="json") | spec
     argv = ("python", "-m", "ringrift_ops.cli", "selfplay", "--spec", "spec.json", "--result", "result.json",
@@ -68,12 +50,12 @@ def wanted(place: Home, job_id: str = JOB, **spec: Any) -> EdgeJobs:
 # --- the inventory -----------------------------------------------------------------------------------
 
 
-def test_a_host_of_role_edge_needs_no_address_and_does_what_its_work_says(place: Home) -> None:
-    host = Inventory.load(place).host("box")
+def test_a_host_of_role_edge_needs_no_address_and_does_what_its_work_says(edge_home: Home) -> None:
+    host = Inventory.load(edge_home).host("box")
     assert host.is_edge
     assert (host.plays("selfplay"), host.plays("training")) == (True, True)
-    edge.inventory(place, edge.INVENTORY + "    work: training\n")
-    host = Inventory.load(place).host("box")
+    edge.inventory(edge_home, edge.INVENTORY + "    work: training\n")
+    host = Inventory.load(edge_home).host("box")
     assert (host.plays("selfplay"), host.plays("training")) == (False, True)
 
 
@@ -89,13 +71,15 @@ def test_a_host_of_role_edge_needs_no_address_and_does_what_its_work_says(place:
         ),
     ],
 )
-def test_keys_that_do_not_go_with_the_role_are_refused_with_their_line(place: Home, text: str, complaint: str) -> None:
-    edge.inventory(place, text)
+def test_keys_that_do_not_go_with_the_role_are_refused_with_their_line(
+    edge_home: Home, text: str, complaint: str
+) -> None:
+    edge.inventory(edge_home, text)
     with pytest.raises(InventoryError, match=complaint):
-        Inventory.load(place)
+        Inventory.load(edge_home)
 
 
-def test_nothing_connects_to_a_host_of_role_edge(place: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_connects_to_a_host_of_role_edge(edge_home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
     with pytest.raises(EdgeHostError, match="nothing connects to it"):
         work.hosting.remote("box")
@@ -107,9 +91,9 @@ def test_nothing_connects_to_a_host_of_role_edge(place: Home, capsys: pytest.Cap
 # --- R71: the worker's checks ------------------------------------------------------------------------
 
 
-def check(url: str, secret: str, monkeypatch: pytest.MonkeyPatch, name: str = "box", *more: str) -> int:
+def check(edge_url: str, secret: str, monkeypatch: pytest.MonkeyPatch, name: str = "box", *more: str) -> int:
     monkeypatch.setenv("RINGRIFT_CLUSTER_AUTH_TOKEN", secret)
-    return main(["worker", "--leader", url, "--name", name, "--check", *more])
+    return main(["worker", "--leader", edge_url, "--name", name, "--check", *more])
 
 
 def test_R71_a_leader_that_is_not_there_is_told_with_its_address_and_what_to_try(
@@ -124,9 +108,9 @@ def test_R71_a_leader_that_is_not_there_is_told_with_its_address_and_what_to_try
 
 
 def test_R71_the_checks_pass_and_show_what_they_found(
-    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    edge_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check(url, edge.SECRET, monkeypatch, "box", "--json", "--queues", "gpu") == 0
+    assert check(edge_url, edge.SECRET, monkeypatch, "box", "--json", "--queues", "gpu") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["queues"] == "box,gpu"
     assert found["max_parallel_jobs"] == 2
@@ -141,11 +125,11 @@ def test_R71_the_checks_pass_and_show_what_they_found(
     ],
 )
 def test_R71_a_token_or_a_name_that_the_leader_does_not_know_is_refused_with_what_to_do(
-    url: str, secret: str, name: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    edge_url: str, secret: str, name: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check(url, secret, monkeypatch, name) == 4
+    assert check(edge_url, secret, monkeypatch, name) == 4
     said = capsys.readouterr().err
-    assert f"Cannot connect to P2P leader at {url}: " in said
+    assert f"Cannot connect to P2P leader at {edge_url}: " in said
     assert __import__("re").search(why, said), said
     assert secret not in said
 
@@ -174,12 +158,12 @@ def test_R71_clock_versions_and_queues_are_compared_before_anything_starts(
 
 
 def test_R71_the_secret_comes_from_a_file_that_nobody_else_reads_or_from_the_environment(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    edge_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "token"
     file.write_text(edge.SECRET + "\n")
     file.chmod(0o644)
-    words = ["worker", "--leader", url, "--name", "box", "--check", "--token-file", str(file)]
+    words = ["worker", "--leader", edge_url, "--name", "box", "--check", "--token-file", str(file)]
     assert main(words) == 2
     file.chmod(0o600)
     assert main(words) == 0
@@ -192,23 +176,23 @@ def test_R71_the_secret_comes_from_a_file_that_nobody_else_reads_or_from_the_env
 
 
 def test_R71_why_a_worker_gets_no_jobs_is_told_by_registration_capabilities_and_health(
-    place: Home, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    edge_home: Home, edge_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
     (found,) = receiving(work.hosting)
     assert not found.registered
     assert "no Edge worker of that name was ever heard of" in found.findings[0]
-    edge.node(url, tmp_path / "node")
-    (found,) = receiving(Hosting(place, work.ledger))
+    edge.node(edge_url, tmp_path / "node")
+    (found,) = receiving(Hosting(edge_home, work.ledger))
     assert found.registered
     assert found.same_version
     assert found.stages == ["selfplay", "gauntlet", "train"]
     assert found.findings == ["host box: the inventory says gpu, its nvidia-smi shows none: correct one of them"]
-    edge.inventory(place, edge.INVENTORY.replace("    capabilities: [gpu]\n", ""))
+    edge.inventory(edge_home, edge.INVENTORY.replace("    capabilities: [gpu]\n", ""))
     assert main(["cluster", "check"]) == 0
     assert "selfplay gauntlet train" in capsys.readouterr().out
-    node = json.loads((place.edge / "box" / "node.json").read_text())
-    (place.edge / "box" / "node.json").write_text(json.dumps(node | {"at": time.time() - EDGE.silent_seconds - 5}))
+    node = json.loads((edge_home.edge / "box" / "node.json").read_text())
+    (edge_home.edge / "box" / "node.json").write_text(json.dumps(node | {"at": time.time() - EDGE.silent_seconds - 5}))
     assert main(["cluster", "check", "box"]) == 4
     assert main(["cluster", "health", "box"]) == 4
     assert "is it running, can it reach this leader?" in capsys.readouterr().out
@@ -272,14 +256,14 @@ def test_R63_options_of_the_p2p_backend_are_understood_or_refused(
 # --- the exchange ------------------------------------------------------------------------------------
 
 
-def test_a_token_is_good_for_its_own_request_and_node_only(place: Home, url: str, tmp_path: Path) -> None:
-    edge.node(url, tmp_path / "node")
-    wanted(place)
+def test_a_token_is_good_for_its_own_request_and_node_only(edge_home: Home, edge_url: str, tmp_path: Path) -> None:
+    edge.node(edge_url, tmp_path / "node")
+    wanted(edge_home)
     path = f"{PREFIX}/nodes/box/jobs/{JOB}"
 
     def asked(authorization: str | None) -> int:
         headers = {} if authorization is None else {"authorization": authorization}
-        return httpx.get(url + path, headers=headers).status_code
+        return httpx.get(edge_url + path, headers=headers).status_code
 
     assert asked(None) == 401
     assert asked("Bearer nonsense") == 401
@@ -290,22 +274,22 @@ def test_a_token_is_good_for_its_own_request_and_node_only(place: Home, url: str
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e%2fx", "a%2Fb", "UPPER", "x" * 200, "g1..s0"])
-def test_no_name_of_a_client_becomes_a_path(place: Home, url: str, tmp_path: Path, name: str) -> None:
-    exchange, _ = edge.node(url, tmp_path / "node")
+def test_no_name_of_a_client_becomes_a_path(edge_home: Home, edge_url: str, tmp_path: Path, name: str) -> None:
+    exchange, _ = edge.node(edge_url, tmp_path / "node")
     for path in (f"/nodes/box/jobs/{name}", f"/nodes/box/jobs/{name}/outputs/{'0' * 64}"):
         with pytest.raises(RingRiftError):
             exchange.ask("GET", path)
-    wanted(place)
+    wanted(edge_home)
     with pytest.raises(RingRiftError):
         exchange.ask("GET", f"/nodes/box/jobs/{JOB}/outputs/{name}")
-    assert sorted(one.name for one in (place.edge / "box").iterdir()) == ["jobs", "node.json"]
+    assert sorted(one.name for one in (edge_home.edge / "box").iterdir()) == ["jobs", "node.json"]
 
 
 def test_a_file_goes_on_where_it_broke_off_and_a_damaged_one_never_gets_its_name(
-    place: Home, url: str, tmp_path: Path
+    edge_home: Home, edge_url: str, tmp_path: Path
 ) -> None:
-    exchange, _ = edge.node(url, tmp_path / "node")
-    wanted(place)
+    exchange, _ = edge.node(edge_url, tmp_path / "node")
+    wanted(edge_home)
     content = bytes(range(256)) * 20_000  # 5 MB, several blocks
     sha = hashlib.sha256(content).hexdigest()
     source = tmp_path / "made"
@@ -315,29 +299,29 @@ def test_a_file_goes_on_where_it_broke_off_and_a_damaged_one_never_gets_its_name
     assert exchange.put(at, b"late", offset=500, size=len(content)) == {"have": 1000, "whole": False}
     sent: list[int] = []
     exchange.bring(at, source, sha, lambda: sent.append(1))
-    kept = Mirror(place, "box").file(sha)
+    kept = Mirror(edge_home, "box").file(sha)
     assert kept.read_bytes() == content
     assert len(sent) == 5  # 1000 bytes were there
     other = "0" * 64
     with pytest.raises(RingRiftError, match="damaged twice"):
         exchange.bring(f"/nodes/box/jobs/{JOB}/outputs/{other}", source, other, lambda: None)
-    assert not Mirror(place, "box").file(other).exists()
+    assert not Mirror(edge_home, "box").file(other).exists()
     with pytest.raises(RingRiftError, match="413"):
         exchange.put(at.replace(sha, "1" * 64), b"x" * (3 * EDGE.block), offset=0, size=3 * EDGE.block)
 
 
-def test_an_input_is_fetched_by_content_from_where_it_broke_off(place: Home, url: str, tmp_path: Path) -> None:
+def test_an_input_is_fetched_by_content_from_where_it_broke_off(edge_home: Home, edge_url: str, tmp_path: Path) -> None:
     from ringrift_ops.store import Store
 
-    exchange, node = edge.node(url, tmp_path / "node")
-    sha, path = Store(place).put(b"weights" * 400_000, ".safetensors")
-    wanted(place, weights=sha, player="net")
-    target = node.resolve(place.relative(path))
+    exchange, node = edge.node(edge_url, tmp_path / "node")
+    sha, path = Store(edge_home).put(b"weights" * 400_000, ".safetensors")
+    wanted(edge_home, weights=sha, player="net")
+    target = node.resolve(edge_home.relative(path))
     part = target.with_name(f".{target.name}.{sha[:16]}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(path.read_bytes()[:1_000_000])
     asked = exchange.ask("GET", f"/nodes/box/jobs/{JOB}")
-    assert asked["inputs"] == [{"path": place.relative(path), "sha": sha}]
+    assert asked["inputs"] == [{"path": edge_home.relative(path), "sha": sha}]
     beats: list[int] = []
     assert exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{sha}", target, sha, lambda: beats.append(1))
     assert sha256_file(target) == sha
@@ -347,145 +331,26 @@ def test_an_input_is_fetched_by_content_from_where_it_broke_off(place: Home, url
         exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{'2' * 64}", target, "2" * 64, lambda: None)
 
 
-# --- the transport -----------------------------------------------------------------------------------
+def test_two_tasks_that_fetch_the_same_input_fetch_it_once(edge_home: Home, edge_url: str, tmp_path: Path) -> None:
+    from ringrift_ops.store import Store
 
+    exchange, node = edge.node(edge_url, tmp_path / "node")
+    sha, path = Store(edge_home).put(b"weights" * 400_000, ".safetensors")
+    wanted(edge_home, weights=sha, player="net")
+    target, told, waits = node.resolve(edge_home.relative(path)), list[bool](), threading.Event()
 
-def test_what_is_wanted_is_wanted_once_and_a_silent_or_other_host_is_not_asked(
-    place: Home, url: str, tmp_path: Path
-) -> None:
-    jobs = EdgeJobs(Mirror(place, "box"))
-    assert jobs.poll(JOB).state is JobState.ABSENT
-    with pytest.raises(HostRefusedError, match="ever heard of"):
-        wanted(place)
-    edge.node(url, tmp_path / "node")
-    wanted(place)
-    first = jobs.run_id(JOB)
-    wanted(place)
-    assert jobs.run_id(JOB) == first
-    assert jobs.poll(JOB).state is JobState.RUNNING
-    with pytest.raises(JobConflictError, match="another spec"):
-        wanted(place, games=7)
-    told = json.loads((place.edge / "box" / "node.json").read_text())
-    (place.edge / "box" / "node.json").write_text(json.dumps(told | {"at": 0}))
-    with pytest.raises(HostHangsError):
-        jobs.poll(JOB)
-    told["facts"]["versions"]["code"] = "other"
-    (place.edge / "box" / "node.json").write_text(json.dumps(told))
-    with pytest.raises(VersionMismatchError, match="nothing is started there"):
-        jobs.check_there()
+    def fetch(meanwhile: Callable[[], object]) -> None:
+        told.append(exchange.fetch(f"/nodes/box/jobs/{JOB}/inputs/{sha}", target, sha, meanwhile))
 
+    second = threading.Thread(target=fetch, args=(waits.set,))
 
-def test_a_job_that_no_worker_has_taken_is_ended_here_and_its_late_task_does_nothing(
-    place: Home, url: str, tmp_path: Path
-) -> None:
-    exchange, node = edge.node(url, tmp_path / "node")
-    jobs = wanted(place)
-    assert jobs.kill(JOB).state is JobState.FAILED
-    with pytest.raises(JobFailedError, match="killed on request"):
-        jobs.collect(JOB)
-    assert Carrier(exchange, node, JOB, 1, lambda line: None).carry()["state"] == "given up"
-    assert LocalJobs(node.jobs).all() == []
-    wanted(place)
-    assert jobs.number(JOB) == 2
-    assert jobs.poll(JOB).state is JobState.RUNNING
+    def in_the_middle() -> None:
+        if not waits.is_set():
+            second.start()
+            assert waits.wait(30)
 
-
-def carried(work: Work, exchange: Exchange, node: Home, stage: Stage, token: int, shard: int = 0) -> dict[str, Any]:
-    """Do a stage on a node; a thread is its Edge task."""
-    job_id = work.submit(stage, token, shard)
-    jobs = work.hosting.edge("box")
-    assert jobs is not None
-    said: list[str] = []
-    carrier = Carrier(exchange, node, job_id, jobs.number(job_id), lambda line: None)
-    thread = threading.Thread(target=carrier.carry)
-    thread.start()
-    work.follow(stage, token, said.append, shard)
-    result = work.complete(stage, token, shard)
-    thread.join(30)
-    assert any("== attempt 1" in line for line in said)
-    return result
-
-
-@pytest.mark.hosts_campaign
-def test_a_shard_on_an_edge_host_is_the_same_batch_as_here_and_the_ledger_knows_it(
-    place: Home, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place.settings_file.write_text(SMALL.replace("first_games: 20", "first_games: 2"))
-    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
-    lease = work.grant()
-    assert lease is not None
-    exchange, node = edge.node(url, tmp_path / "node")
-    result = carried(work, exchange, node, Stage.SELFPLAY, lease.token)
-    assert work.host(Stage.SELFPLAY) == "box"
-    assert [one.sha for one in work.ledger.artifacts(config=CONFIG, kind="games")] == [result["batch"]]
-    assert sha256_file(place.resolve(result["path"])) == sha256_file(node.resolve(result["path"]))
-    assert not any((place.edge / "box" / "files").glob("[0-9a-f]*"))
-    assert [path.name for path in place.logs.glob("selfplay_box_*.log")]
-    place.inventory.unlink()
-    monkeypatch.setenv("RINGRIFT_HOME", str(tmp_path / "alone"))
-    alone = Home(tmp_path / "alone").ensure()
-    alone.settings_file.write_text(place.settings_file.read_text())
-    again = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
-    own = again.grant()
-    assert own is not None
-    again.submit(Stage.SELFPLAY, own.token)
-    again.follow(Stage.SELFPLAY, own.token, lambda line: None)
-    assert again.complete(Stage.SELFPLAY, own.token)["batch"] == result["batch"]
-
-
-def submitted(url: str, tmp_path: Path) -> tuple[Work, int, EdgeJobs, str]:
-    """A shard that was given to the Edge host: its work, the lease's token, the host's jobs and the job's id."""
-    edge.node(url, tmp_path / "node")
-    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
-    lease = work.grant()
-    assert lease is not None
-    job_id = work.submit(Stage.SELFPLAY, lease.token)
-    jobs = work.hosting.edge("box")
-    assert jobs is not None
-    return work, lease.token, jobs, job_id
-
-
-def test_F24_a_result_with_a_place_of_its_own_choice_is_refused(place: Home, url: str, tmp_path: Path) -> None:
-    work, token, jobs, job_id = submitted(url, tmp_path)
-    content = b"not games"
-    sha = hashlib.sha256(content).hexdigest()
-    jobs.mirror.file(sha).parent.mkdir(parents=True)
-    jobs.mirror.file(sha).write_bytes(content)
-    status = jobs.poll(job_id).model_copy(update={"state": JobState.DONE, "raw_code": 0}).model_dump(mode="json")
-    result = {
-        "batch": sha, "path": "ledger.db", "games": 10, "moves": 1, "distinct_fraction": 1.0, "policy_games": 0,
-        "seconds": 1.0,
-    }  # fmt: skip
-    fields = work.plan.spec(Stage.SELFPLAY, token)
-    assert fields.generation == 1
-    end = {"status": status, "result": result, "error": None, "effects": [], "files": {"ledger.db": sha}}
-    assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
-    with pytest.raises(ForeignResultError, match=r"cannot have made 'ledger\.db'"):
-        work.complete(Stage.SELFPLAY, token)
-    assert work.ledger.artifacts(config=CONFIG, kind="games") == []
-
-
-def test_F24_a_result_that_is_none_is_the_stages_error(place: Home, url: str, tmp_path: Path) -> None:
-    work, token, jobs, job_id = submitted(url, tmp_path)
-    status = jobs.poll(job_id).model_copy(update={"state": JobState.DONE, "raw_code": 0}).model_dump(mode="json")
-    end = {"status": status, "result": {"games": "many"}, "error": None, "effects": [], "files": {}}
-    assert jobs.mirror.ended(job_id, jobs.number(job_id), end)
-    with pytest.raises(WrongResultError, match=r"left no result of a selfplay: .*games"):
-        work.complete(Stage.SELFPLAY, token)
-    (run,) = work.ledger.stage_runs(work.generation.id, "selfplay")
-    assert run.state == "failed"
-
-
-def test_a_refused_token_ends_a_task_at_once_and_an_absent_leader_is_waited_for(
-    place: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with edge.leader(place) as url:
-        exchange, node = edge.node(url, tmp_path / "node")
-        wanted(place)
-        stranger = Exchange(url, "box", "s" * 40)
-        with pytest.raises(TokenRefusedError):
-            Carrier(stranger, node, JOB, 1, lambda line: None).carry()
-    begun = time.monotonic()
-    with pytest.raises(LeaderAwayError):
-        exchange.ask("GET", f"/nodes/box/jobs/{JOB}", patience=0.6)
-    assert time.monotonic() - begun >= 0.6
+    fetch(in_the_middle)
+    second.join(30)
+    assert told == [True, False]
+    assert sha256_file(target) == sha
+    assert [one.name for one in target.parent.iterdir()] == [target.name]

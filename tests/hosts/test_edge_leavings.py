@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-import pytest
 
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.home import Home
@@ -22,24 +19,10 @@ from ringrift_ops.settings import RETENTION
 from ringrift_ops.stages.edge import Carrier
 from ringrift_ops.stages.specs import Stage
 from tests.hosts import edge
-from tests.hosts.test_stages_on_hosts import CONFIG, SMALL, granted
+from tests.hosts.test_stages_on_hosts import CONFIG, granted
 
 BY = By("a test", "looking", "python")
 DAY = 86_400.0
-
-
-@pytest.fixture
-def place(home: Path) -> Home:
-    found = Home(home)
-    edge.inventory(found)
-    found.settings_file.write_text(SMALL)
-    return found
-
-
-@pytest.fixture
-def url(place: Home) -> Iterator[str]:
-    with edge.leader(place) as address:
-        yield address
 
 
 def older(folder: Path, days: float) -> None:
@@ -49,12 +32,12 @@ def older(folder: Path, days: float) -> None:
 
 
 def test_what_an_edge_host_sent_goes_when_nobody_wants_it_and_its_jobs_when_they_are_old(
-    place: Home, url: str, tmp_path: Path
+    edge_home: Home, edge_url: str, tmp_path: Path
 ) -> None:
     work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
     token = granted(work)
-    exchange, node = edge.node(url, tmp_path / "node")
-    mirror, said = Mirror(place, "box"), list[str]()
+    exchange, node = edge.node(edge_url, tmp_path / "node")
+    mirror, said = Mirror(edge_home, "box"), list[str]()
     for shard in (0, 1):
         job_id = work.submit(Stage.SELFPLAY, token, shard)
         Carrier(exchange, node, job_id, EdgeJobs(mirror).number(job_id), said.append).carry()
@@ -72,17 +55,17 @@ def test_what_an_edge_host_sent_goes_when_nobody_wants_it_and_its_jobs_when_they
     stray.write_bytes(b"broke off")
     older(mirror.root, RETENTION.sent_days + 1)
     ledger = Ledger.open()
-    tend(place, ledger, BY)
+    tend(edge_home, ledger, BY)
     assert [path.name for path in (mirror.root / "files").iterdir()] == [sent]  # its generation is under way
 
     work.finish([Stage.SELFPLAY])
-    tend(place, ledger, BY)
+    tend(edge_home, ledger, BY)
     assert list((mirror.root / "files").iterdir()) == []
     assert mirror.job_ids() == [work.job_id(Stage.SELFPLAY, shard) for shard in (0, 1)]
     older(mirror.root, RETENTION.job_days + 1)
-    plan = retention.retention_plan(place, ledger)
+    plan = retention.retention_plan(edge_home, ledger)
     assert {one.path.name for one in plan.removals if one.kind == "edge"} == set(mirror.job_ids())
-    retention.apply(place, ledger, BY, kinds=("edge",))
+    retention.apply(edge_home, ledger, BY, kinds=("edge",))
     assert mirror.job_ids() == []
     assert mirror.node() is not None  # the host itself is still known
     removed = [row for row in ledger.audit(limit=50) if row.action == "remove"]

@@ -21,6 +21,7 @@ from ringrift_ops.hosts.jobs import (
 )
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
+from ringrift_ops.hosts.remote import RemoteJobs, for_host
 from tests.hosts.sshd import Sshd, until
 
 NAME = "hex8_2p-g1-train"
@@ -71,7 +72,8 @@ def test_job_is_submitted_adopted_and_collected_with_what_it_has_for_the_ledger(
     assert (first.adopted, again.adopted, again.attempt) == (False, True, 1)
     with pytest.raises(JobNotFinishedError, match="still runs"):
         jobs.collect(NAME)
-    with pytest.raises(JobConflictError, match="runs with another spec"):
+    end = f"ringrift jobs {NAME} --kill" + (f" --host {jobs.name}" if isinstance(jobs, RemoteJobs) else "")
+    with pytest.raises(JobConflictError, match=f"job {NAME} runs with another spec; .*`{end}`"):
         jobs.submit_or_adopt(a_job(SLEEP, number=2))
     helper = a_job("open('../go', 'w')", job_id="hex8_2p-g1-export")
     jobs.submit_or_adopt(helper)
@@ -119,10 +121,23 @@ def test_log_read_by_offset_repeats_nothing_and_heartbeat_is_the_last_whole_line
 def test_absent_job_is_a_state_when_polled_and_an_error_when_collected(jobs: Transport) -> None:
     assert jobs.poll(NAME).state is JobState.ABSENT
     assert (jobs.spec(NAME), jobs.effects(NAME), jobs.log(NAME).text) == (None, [], "")
-    with pytest.raises(NoSuchJobError, match="no job hex8_2p-g1-train"):
+    at = " --host one" if isinstance(jobs, RemoteJobs) else ""
+    with pytest.raises(NoSuchJobError, match=f"no job hex8_2p-g1-train.*`ringrift jobs{at}` lists them"):
         jobs.collect(NAME)
     jobs.forget(NAME)
     jobs.set_aside(NAME, "nothing there")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("see `ringrift jobs J --logs`, then", "see `ringrift jobs J --logs --host a`, then"),
+        ("see `ringrift jobs J --host b --kill`", "see `ringrift jobs J --host b --kill`"),
+        ("see `ringrift lock` and `x`", "see `ringrift lock` and `x`"),
+    ],
+)
+def test_a_command_that_a_host_names_means_that_host_here_too(said: str, told: str) -> None:
+    assert for_host("a", said) == told
 
 
 def test_F24_what_came_too_late_is_kept_aside_with_the_reason_and_the_name_is_free(jobs: Transport, sshd: Sshd) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,13 +16,25 @@ from ringrift_ops.airflow import work as work_module
 from ringrift_ops.airflow.verifying import LostJobError
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.home import Home
+from ringrift_ops.hosts import files as files_module
 from ringrift_ops.hosts import link as link_module
+from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import HostRefusedError
-from ringrift_ops.hosts.folder import JobFolder, read_json
+from ringrift_ops.hosts.facts import facts
+from ringrift_ops.hosts.folder import JobFolder, read_json, write_json
 from ringrift_ops.hosts.jobs import JobState
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
-from ringrift_ops.ledger import BetterHostError, EventType, NoFreeHostError, StageRun, StaleTokenError, generation_lease
+from ringrift_ops.hosts.remote import RemoteJobs
+from ringrift_ops.ledger import (
+    BetterHostError,
+    EventType,
+    Ledger,
+    NoFreeHostError,
+    StageRun,
+    StaleTokenError,
+    generation_lease,
+)
 from ringrift_ops.operations import locks
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.control import Controls, end_jobs
@@ -31,8 +44,11 @@ from ringrift_ops.platform.processes import send
 from ringrift_ops.settings import HOSTS, MOVING, REMEDIES, Host
 from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages import moving
+from ringrift_ops.stages.hosting import ForeignResultError, Hosting
+from ringrift_ops.stages.placement import checkpoints_of
 from ringrift_ops.stages.specs import Stage, TrainSpec
 from ringrift_ops.store import sha256_file
+from tests.hosts import edge
 from tests.hosts.sshd import Sshd, Sshds, until, write_inventory
 
 if TYPE_CHECKING:
@@ -207,10 +223,20 @@ def test_operations_see_what_runs_on_a_host_keep_its_lock_and_end_it(work: Work,
     assert work.look(Stage.SELFPLAY).over
 
 
-def test_F24_result_under_an_old_token_is_refused_and_the_new_holder_takes_it(work: Work) -> None:
+def test_F24_result_in_a_place_of_its_own_or_under_an_old_token_is_refused_and_the_new_holder_takes_it(
+    work: Work, pair: tuple[Sshd, Sshd]
+) -> None:
     token = granted(work)
     work.submit(Stage.SELFPLAY, token)
     work.follow(Stage.SELFPLAY, token, lambda _: None)
+    folder = JobFolder(LocalJobs(pair[0].work / "jobs").folder(work.job_id(Stage.SELFPLAY)))
+    for path, lie in ((folder.spec, {"output": "other.db"}), (folder.result, {"path": "other.db"})):
+        path.with_suffix(".true").write_bytes(path.read_bytes())
+        write_json(path, (read_json(path) or {}) | lie)
+    with pytest.raises(ForeignResultError, match=r"host player: .* cannot have made 'other\.db'"):
+        work.complete(Stage.SELFPLAY, token)
+    for path in (folder.spec, folder.result):
+        path.with_suffix(".true").replace(path)
     work.ledger.force_release_lease(generation_lease(CONFIG), reason="a test", actor="test")
     newer = granted(work)
     with pytest.raises(StaleTokenError):
@@ -333,12 +359,53 @@ def test_a_training_goes_on_elsewhere_from_the_checkpoint_that_was_copied(
     assert list((work.home.logs / "tensorboard" / kept.parent.name).iterdir()), "its curves are here"
 
 
-def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd]) -> None:
-    spec = TrainSpec(
+def training() -> TrainSpec:
+    return TrainSpec(
         config=CONFIG, generation=None, token=0, seed=1, dataset="0" * 64, dataset_path="x", parent=None,
         resume_from=None, family="convolutional", sizes={}, epochs=1, batch_size=512, learning_rate=1.0,
         weight_decay=0.0, clip_norm=1.0, device="cuda", checkpoint_every_steps=1, output=None,
     )  # fmt: skip
+
+
+def test_a_training_that_ends_while_its_checkpoint_is_copied_is_left_alone(
+    home: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Home(home).ensure()
+    write_inventory(place, {"one": sshd.host("one")})
+    hosting = Hosting(place, Ledger.open())
+    folder = sshd.work / str(checkpoints_of(place, training()))
+    for module, step in ((hosting_module, "pull"), (files_module, "_read")):
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.safetensors").write_bytes(b"a net")
+        real = getattr(module, step)
+
+        def ended_before(*args: Any, real: Callable[..., Any] = real) -> Any:
+            shutil.rmtree(folder)
+            return real(*args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, step, ended_before)
+            hosting.keep_checkpoint("one", training())
+        assert not folder.exists()
+
+
+def test_F24_a_host_does_not_choose_where_the_files_of_a_training_go(
+    home: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Home(home).ensure()
+    write_inventory(place, {"one": sshd.host("one")})
+    hosting, folder = Hosting(place, Ledger.open()), checkpoints_of(place, training())
+    (sshd.work / "x").write_bytes(b"x")
+    for path in ("x", f"{folder}/../x", f"{folder}/..", str(home / "x")):
+        told = [{"path": path, "sha": sha256_file(sshd.work / "x"), "size": 1}]
+        with monkeypatch.context() as patched:
+            patched.setattr(RemoteJobs, "answer", lambda _, verb, told=told, **__: told if verb == "files" else told[0])
+            with pytest.raises(ForeignResultError, match=r"is no file of data/training/checkpoints"):
+                hosting.keep_checkpoint("one", training())
+
+
+def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd]) -> None:
+    spec = training()
     for memory, size in ((8, 256), (15.8, 512), (80, 512)):
         write_inventory(work.home, {"a": pair[0].host("a", gpu={"memory_gb": memory})})
         later = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "tiny")
@@ -346,6 +413,39 @@ def test_the_batch_fits_the_gpu_of_the_host(work: Work, pair: tuple[Sshd, Sshd])
         assert isinstance(fitted, TrainSpec)
         assert fitted.batch_size == size
     assert os.environ["RINGRIFT_HOME"] == str(work.home.root)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["begun", "refused once before its first start"])
+def test_R31_a_training_on_a_small_gpu_is_the_same_one_however_often_it_is_tried(home: Path, refused: bool) -> None:
+    place = Home(home).ensure()
+    edge.inventory(place, edge.INVENTORY + "    gpu: {memory_gb: 8}\n")
+    Mirror(place, "box").heard(facts(place))
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "standard")
+    token = granted(work)
+    work.ledger.record_artifact(
+        "d" * 64, "dataset", "data/training/d.npz", size=7, config=CONFIG, generation=work.generation.id, parents=[],
+        meta={"samples": 1}, token=token,
+    )  # fmt: skip
+
+    def tried() -> StageRun:
+        work.submit(Stage.TRAIN, token)
+        [run] = work.ledger.stage_runs(work.generation.id, "train")
+        return run
+
+    def failed() -> None:
+        EdgeJobs(Mirror(place, "box")).forget(work.job_id(Stage.TRAIN))
+        work.ledger.record_stage_error(work.generation.id, "train", 0, "killed", token)
+
+    if refused:
+        failed()
+    first = tried()
+    assert (first.host, first.spec["batch_size"]) == ("box", 256)
+    failed()
+    assert tried().spec == first.spec
+    failed()
+    place.settings_file.write_text("profiles:\n  standard: {batch_size: 64}\n")
+    work = Work.of_run(CONFIG, None, "run1", datetime.now(UTC), "standard")
+    assert tried().spec["batch_size"] == 64, "what a person chose to mend it"
 
 
 @pytest.mark.hosts_campaign

@@ -87,6 +87,13 @@ def test_lineage_goes_from_a_net_to_its_games_and_back(ledger: Ledger) -> None:
     down = ledger.lineage(sha("b1"))
     assert down.ancestors == []
     assert {step.artifact.sha for step in down.descendants} == {sha(n) for n in ("data1", "net1", "net2", "report")}
+    descent = ledger.descent("hex8_2p")
+    for one in ledger.artifacts():
+        walked = ledger.lineage(one.sha)
+        assert descent.ancestors([one.sha]) - {one.sha} == {step.artifact.sha for step in walked.ancestors}
+        assert descent.descendants([one.sha]) - {one.sha} == {step.artifact.sha for step in walked.descendants}
+    assert descent.ancestors([sha("data1"), sha("data2")]) == {sha(n) for n in ("data1", "data2", "b1", "b2", "b3")}
+    assert ledger.descent("hex8_3p").ancestors([sha("net2")]) == {sha("net2")}
     with pytest.raises(UnknownArtifactError):
         ledger.lineage(sha("nothing"))
 

@@ -251,6 +251,21 @@ def test_a_failed_stage_says_why_and_may_succeed_later(bench: Any) -> None:
         ledger.forget_stage(one.id, "train", lease.token - 1)
 
 
+def test_a_failure_whose_last_line_a_power_cut_tore_is_on_record_wherever_it_is_told(bench: Any) -> None:
+    ledger: Ledger = bench.ledger
+    one, lease = bench.running("one")
+    torn, shown = "lost: step 7\0\0", "lost: step 7␀␀"
+    ledger.start_stage(one.id, "train", 0, {}, lease.token)
+    failed = ledger.record_stage_error(one.id, "train", 0, torn, lease.token)
+    assert (failed.state, failed.error) == ("failed", shown)
+    ledger.record_event("TRAINING_FAILED", "hex8_2p", one.id, {"job_id": "j", "attempt": 1, "error": torn})
+    [told] = ledger.events(types=[EventType.TRAINING_FAILED])
+    assert told.payload["error"] == torn
+    ledger.change_breaker("hex8_2p", "train", {"reason": torn})
+    assert ledger.breaker("hex8_2p", "train").reason == shown
+    assert ledger.finish_generation(one.id, Outcome.ERROR, f"train: {torn}", lease.token).reason == f"train: {shown}"
+
+
 def test_R65_the_pipeline_state_has_the_runbooks_keys(bench: Any, tmp_path: Any) -> None:
     ledger: Ledger = bench.ledger
     assert ledger.pipeline_state()["phase_status"] == "idle"

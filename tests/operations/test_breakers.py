@@ -68,9 +68,14 @@ def test_R10_one_or_all_are_reset_with_an_audit_row_and_a_second_time_changes_no
     assert all(one.failures == 0 for one in ledger.breakers())
     with pytest.raises(UsageError, match="unknown stage 'exprot'"):
         reset_circuit_breaker("exprot")
+    fail(ledger, OPERATIONS.breaker_failures)
     with pytest.raises(MissingReasonError, match="needs a reason"):
-        By.here(" ", "cli").needs_reason("resetting breakers")
+        breakers.reset(ledger, By("anna", "", "http"), None)
+    with pytest.raises(MissingReasonError, match="needs a reason"):
+        reset_circuit_breaker(None, reason=" ")
     assert main(["breakers", "reset"]) == ExitCode.WRONG_USAGE
+    assert ledger.breaker("hex8_2p", "export").state == "open"
+    assert main(["clear-training-state", "hex8_2p"]) == ExitCode.DONE, "as pages print it"
 
 
 def test_F25_only_infrastructure_errors_count_and_any_answer_starts_the_count_anew(bench: Any) -> None:

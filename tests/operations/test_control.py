@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode, InfrastructureError, UsageError
 from ringrift_ops.home import Home
@@ -23,6 +24,7 @@ from ringrift_ops.ledger import (
     GenerationState,
     Ledger,
     MissingReasonError,
+    Outcome,
     StaleTokenError,
     generation_lease,
 )
@@ -141,6 +143,36 @@ def test_R23_the_lock_names_its_holder_and_one_in_use_is_released_only_with_a_re
     assert main(["lock", "hex8_2p", "--release"]) == 0
     assert "nobody holds the lock" in capsys.readouterr().out
     assert len(bench.ledger.audit()) == 1
+
+
+def test_R23_a_generation_whose_lease_was_broken_ends_its_jobs_and_says_what_became_of_it(
+    bench: Any, house: Home, training: str
+) -> None:
+    work = Work.of_run("hex8_2p", None, "first", bench.now, "tiny")
+    bench.ledger.force_release_lease(LEASE, reason="host burns", actor="anna")
+    closed = work.finish([Stage.TRAIN])
+    assert LocalJobs(house.jobs).poll(training).over
+    assert (closed.state, closed.outcome) == (GenerationState.FINISHED, Outcome.ERROR)
+    assert closed.reason == "its run ended before train was done; its lease was broken by anna: host burns"
+    assert bench.ledger.waiting_generations("hex8_2p") == []
+
+    lease = work.grant()  # its run was cleared
+    assert lease is not None
+    bench.ledger.record_stage_result(closed.id, "train", 0, {}, {}, lease.token)
+    bench.ledger.record_stage_result(closed.id, "promote", 0, {}, {"promoted": True}, lease.token)
+    judged = {"verdict": "PASS", "reason": "all opponents passed"}
+    bench.ledger.record_stage_result(closed.id, "gauntlet", 0, {}, judged, lease.token)
+    bench.ledger.force_release_lease(LEASE, reason="me first", actor="anna")
+    promoted = work.finish([Stage.TRAIN, Stage.GAUNTLET, Stage.PROMOTE])
+    assert (promoted.outcome, promoted.reason) == (Outcome.PASS, "all opponents passed")
+
+    other, _ = bench.running("second")
+    bench.ledger.try_grant_generation(closed.id)  # waits, and is given up
+    assert work.finish([]).outcome is Outcome.PASS, "it has not had its turn since"
+    bench.ledger.force_release_lease(LEASE, reason="me first", actor="anna")
+    given_up = Work.of_run("hex8_2p", None, "second", bench.now, "tiny").finish([])
+    assert (given_up.id, given_up.outcome) == (other.id, Outcome.ERROR)
+    assert given_up.reason == "its run was given up; its lease was broken by anna: me first"
 
 
 def test_R23_a_lock_that_a_crash_left_is_released_without_a_reason(bench: Any) -> None:

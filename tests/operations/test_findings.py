@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
-from datetime import UTC, datetime
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,19 +15,27 @@ import pytest
 from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.jobs import Job
+from ringrift_ops.hosts.edge import EdgeJobs, Mirror
+from ringrift_ops.hosts.folder import write_json
+from ringrift_ops.hosts.jobs import Job, JobState
 from ringrift_ops.hosts.local import LocalJobs
+from ringrift_ops.hosts.versions import versions
+from ringrift_ops.ledger import EventType, Outcome, Slot
 from ringrift_ops.ledger.records import Condition
+from ringrift_ops.operations.alerts import Rule, firing
 from ringrift_ops.operations.by import By
+from ringrift_ops.operations.causes import BY_NAME
 from ringrift_ops.operations.control import Controls
-from ringrift_ops.operations.diagnosing import evidence_of
+from ringrift_ops.operations.diagnosing import evidence_of, findings
 from ringrift_ops.operations.diagnosis import diagnose, filled
 from ringrift_ops.operations.locks import locks, release
+from ringrift_ops.operations.observed import observe
 from ringrift_ops.operations.traces import Evidence
 from ringrift_ops.operations.verification import verify
 from ringrift_ops.settings import Settings
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
+from tests.operations.test_status import look
 
 REFUSED = (
     "hex8_2p: selfplay is not started: 0.0 GB free on vm, 0.5 GB are needed in profile tiny; nothing is deleted by "
@@ -93,6 +105,69 @@ def test_R80_a_fix_is_verified_by_the_last_attempt_and_not_by_those_before_it(be
         assert jobs.wait(job_id, 300).over
         held[script] = next(one for one in verify("out of memory", controls, "hex8_2p") if one.name.startswith("log"))
     assert [(one.ok, one.evidence) for one in held.values()] == [(False, "out of memory"), (True, "none in it")]
+
+
+def test_R11_a_fix_about_a_job_names_the_host_it_is_on_and_without_a_job_the_run_is_recovered() -> None:
+    job = Evidence("hex8_2p-g7-train", "train", config="hex8_2p", state="failed", log_tail=["xyzzy"])
+    looks = {"hung": "--kill", "crashed": "--logs --tail 100"}
+    for cause, options in looks.items():
+        fix = BY_NAME[cause].fix
+        assert filled(fix, job) == f"ringrift jobs hex8_2p-g7-train {options}"
+        assert filled(fix, replace(job, host="gpu1")) == f"ringrift jobs hex8_2p-g7-train --host gpu1 {options}"
+        assert filled(fix, replace(job, job_id="")) == "ringrift recover hex8_2p"
+    (unknown,) = diagnose(replace(job, host="gpu1"))
+    assert unknown.fix == "ringrift jobs hex8_2p-g7-train --host gpu1 --logs --tail 100"
+
+
+def test_every_command_that_is_printed_about_a_job_on_a_host_can_be_typed(
+    bench: Any, house: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.inventory.write_text("hosts:\n  box: {role: edge, max_parallel_jobs: 1}\n")
+    generation, lease = bench.running()
+    job_id = f"hex8_2p-g{generation.id}-train"
+    edge = EdgeJobs(Mirror(house, "box"))
+    edge.mirror.heard({"boot_id": "b", "versions": versions()})
+    edge.submit_or_adopt(Job(job_id=job_id, argv=("true",), spec={}, timeout_seconds=300))
+    (edge.mirror.job(job_id) / "log.txt").write_text("its words\n")
+    report = edge.mirror.job(job_id) / "report.json"
+    begun = bench.now - timedelta(hours=5)
+    figures = {"epochs_without_improvement": 9, "epoch_validation_loss": 1.0}
+    beat = {"t": begun.isoformat(), "phase": "epoch 3", "done": 1, "unit": "steps", "metrics": figures}
+    silent = edge.poll(job_id).model_dump() | {
+        "started": begun.isoformat(),
+        "heartbeat": beat,
+        "heartbeat_age": 17_000.0,
+    }
+    write_json(report, {"number": 1, "at": time.time(), "status": silent})
+    slots = [Slot("box", 1)]
+    bench.ledger.start_stage(generation.id, "train", 0, {}, lease.token, job_id=job_id, slots=slots, now=begun)
+
+    told = [idle.change for cell in look(bench).stages if (idle := cell.idle) is not None]
+    fixes = [x.fix for one in findings(house, bench.ledger, look(bench)) for x in one.causes if x.cause == "hung"]
+    seen = observe(house, Settings.load(house), bench.ledger, None, bench.now)
+    told += [one.fix for one in firing(seen)]
+    dead = {job_id: seen.jobs[job_id].model_copy(update={"state": JobState.DEAD})}
+    told += [one.fix for one in firing(replace(seen, jobs=dead)) if one.rule is Rule.UNEXPECTED_STATUS]
+    bench.ledger.record_stage_error(generation.id, "train", 0, "it broke", lease.token)
+    told += [idle.change for cell in look(bench).stages if (idle := cell.idle) is not None and "--logs" in idle.change]
+    bench.ledger.finish_generation(generation.id, Outcome.ERROR, "it broke", lease.token, bench.now)
+    failed = {"job_id": job_id, "attempt": 1, "error": "it broke"}
+    bench.ledger.record_event(EventType.TRAINING_FAILED, "hex8_2p", generation.id, failed, bench.now)
+    bench.running("the next")
+    told += [one.fix for one in firing(observe(house, Settings.load(house), bench.ledger, None, bench.now))]
+
+    printed = [command for words in told for command in re.findall(r"`(ringrift jobs [^`]+)`", words)]
+    assert printed == [f"ringrift jobs {job_id} --host box --logs"] * 5
+    for command in printed:
+        assert main(shlex.split(command)[1:]) == ExitCode.DONE
+        assert capsys.readouterr().out == "its words\n"
+    assert fixes == [f"ringrift jobs {job_id} --host box --kill"]
+    report.unlink()
+    assert main(shlex.split(fixes[0])[1:]) == ExitCode.DONE
+    assert edge.poll(job_id).over
+    assert main([*shlex.split(fixes[0])[1:], "--reason", "again"]) == ExitCode.DONE
+    [row] = [one for one in bench.ledger.audit() if one.action == "end job"]
+    assert (row.door, row.config, row.detail) == ("cli", "hex8_2p", {"job_id": job_id, "host": "box"})
 
 
 def test_R33_the_list_of_jobs_says_what_an_exit_code_means(house: Home, capsys: pytest.CaptureFixture[str]) -> None:

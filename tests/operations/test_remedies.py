@@ -94,6 +94,19 @@ def test_R80_a_remedy_gives_up_at_its_bound_and_says_so_once(bench: Any) -> None
     assert "whose run is over" in told.payload["reason"]
 
 
+def test_R80_links_are_repaired_of_configs_whose_profile_says_so_and_of_no_other(bench: Any, house: Home) -> None:
+    mine, other = house.best_link("hex8_2p"), house.best_link("hex8_3p")
+    for link in (mine, other):
+        link.symlink_to("nowhere")
+    found = here()
+    for rows in found.settings.profiles.values():
+        rows["hex8_3p"] = rows["hex8_3p"].model_copy(update={"remedy_mode": "off"})
+    [report] = mend(found)
+    assert (report.kind, report.config, report.state) == ("links", "hex8_2p", "mended")
+    assert report.action == f"repaired {mine.name}"
+    assert (mine.is_symlink(), other.is_symlink()) == (False, True)
+
+
 @pytest.fixture
 def silent(bench: Any, house: Home) -> Iterator[str]:
     """A real job that made two steps 20 s apart and then none for two minutes."""

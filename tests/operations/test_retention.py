@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ringrift_ops.airflow.work import Work
 from ringrift_ops.cli import main
@@ -18,14 +20,15 @@ from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.ledger import Ledger, Outcome
+from ringrift_ops.ledger import Ledger, Outcome, schema
 from ringrift_ops.operations import retention
 from ringrift_ops.operations.by import By
 from ringrift_ops.operations.disk import DiskPressureError
 from ringrift_ops.operations.retention import RetentionPlan, retention_plan
-from ringrift_ops.settings import RETENTION
+from ringrift_ops.settings import CONFIGS, RETENTION
 from ringrift_ops.stages.specs import Stage
 from ringrift_ops.store import Store, replace_symlink
+from tests.ledger.conftest import MEMORY, sha
 
 MONTHS = 90 * 86_400.0
 
@@ -68,6 +71,46 @@ class Years:
         return path
 
 
+def record_many(home: Home, ledger: Ledger, generations: range) -> None:
+    """Rows and files of generations in which the net in force plays, every eighth wins, and batches are used thrice."""
+    rows: dict[str, list[dict[str, Any]]] = {"artifacts": [], "artifact_parents": [], "promotions": []}
+
+    def made(kind: str, number: int, *parents: tuple[str, int]) -> None:
+        name = sha(f"{kind} {number}")
+        (home.root / name).touch()
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+        rows["artifacts"].append(
+            {"sha": name, "kind": kind, "path": name, "bytes": 0, "config": "hex8_2p", "meta": {}, "created_at": at}
+        )  # fmt: skip
+        rows["artifact_parents"] += [{"child": name, "parent": sha(f"{of} {n}"), "role": of} for of, n in parents]
+
+    for number in generations:
+        in_force = (number - 1) // 8 * 8
+        made("games", number, *([("weights", in_force)] if in_force > 0 else []))
+        made("dataset", number, *(("games", n) for n in range(number - 2, number + 1) if n > 2))
+        made("weights", number, ("dataset", number))
+        if number % 8 == 0:
+            rows["promotions"].append(
+                {"config": "hex8_2p", "kind": "forced", "sha": sha(f"weights {number}"), "token": 0, "counts": {},
+                 "reason": "won", "actor": "test", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
+            )  # fmt: skip
+    with ledger._writing() as connection:
+        for table, values in rows.items():
+            connection.execute(sa.insert(schema.METADATA.tables[table]), values)
+
+
+def by_a_walk_each(home: Home, ledger: Ledger) -> list[str]:
+    """The datasets that may go, each by the whole lineage of its own."""
+    nets = {move.sha for move in ledger.promotions("hex8_2p")}
+    needed = {one.artifact.sha for net in nets for one in ledger.lineage(net).ancestors}
+    found = []
+    for dataset in ledger.artifacts(config="hex8_2p", kind="dataset")[RETENTION.datasets :]:
+        games = [x.artifact for x in ledger.lineage(dataset.sha).ancestors if x.artifact.kind == "games"]
+        if dataset.sha not in needed and games and all(home.resolve(one.path).exists() for one in games):
+            found.append(dataset.sha)
+    return found
+
+
 @pytest.fixture
 def years(bench: Any, house: Home) -> Years:
     return Years(bench, house, 9)
@@ -88,6 +131,27 @@ def test_F18_datasets_go_that_are_old_and_can_be_made_again_and_no_others(years:
         f"of the newest {RETENTION.datasets}": RETENTION.datasets, "of a net that was in force": 1,
         "a link leads to it": 1, "the only copy: not all of its games are here": 1,
     }  # fmt: skip
+
+
+def test_F18_lineage_is_read_once_per_config_however_much_was_made_and_says_what_a_walk_each_says() -> None:
+    asked: list[str] = []
+    reads, goes = [], []
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        home, ledger = Home(Path(folder)).ensure(), Ledger.open(f"sqlite:///{folder}/ledger.db")
+        sa.event.listen(ledger._engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+        for generations in (range(1, 13), range(13, 27)):
+            record_many(home, ledger, generations)
+            (home.root / sha(f"games {generations[-1] - 7}")).unlink()
+            asked.clear()
+            plan = retention_plan(home, ledger)
+            reads.append(sum("artifact_parents" in one for one in asked))
+            goes.append(removed(plan, "dataset"))
+            assert goes[-1] == by_a_walk_each(home, ledger)
+        asked.clear()
+        retention.apply(home, ledger, By("test", "tending", "cli"), kinds=("job", "edge"))
+    assert reads == [len(CONFIGS)] * 2
+    assert [len(one) for one in goes] == [2, 11]
+    assert not any("artifact" in one for one in asked)
 
 
 def test_F18_a_net_goes_only_when_a_whole_copy_lies_elsewhere_and_never_one_that_was_in_force(years: Years) -> None:

@@ -261,6 +261,19 @@ def test_a_run_that_was_asked_for_one_stage_skips_those_before_it(bench: Any) ->
     assert [first_stage(name) for name in (asked, "manual__2026-01-01", "a__b__c")] == [Stage.EXPORT, None, None]
 
 
+def test_R1_a_failed_stage_points_to_the_log_of_the_job_that_failed_and_to_none_where_none_began(bench: Any) -> None:
+    generation, lease = bench.running()
+    names = [f"hex8_2p-g{generation.id}-selfplay-s{shard}" for shard in range(2)]
+    for shard, name in enumerate(names):
+        bench.ledger.start_stage(generation.id, "selfplay", shard, {}, lease.token, job_id=name)
+    bench.ledger.record_stage_result(generation.id, "selfplay", 0, {}, {"games": 1}, lease.token)
+    bench.ledger.record_stage_error(generation.id, "selfplay", 1, "it broke", lease.token)
+    bench.ledger.record_stage_error(generation.id, "export", 0, "the disk is full", lease.token)
+    changes = {cell.stage: cell.idle.change for cell in look(bench).stages if cell.idle is not None}
+    assert changes[Stage.SELFPLAY] == f"`ringrift jobs {names[1]} --logs`, then `ringrift recover hex8_2p`"
+    assert changes[Stage.EXPORT] == "`ringrift recover hex8_2p`"
+
+
 def test_a_real_job_shows_its_progress_and_a_killed_one_is_stalled(bench: Any, house: Home) -> None:
     generation, lease = bench.running()
     beat = json.dumps({"phase": "playing", "done": 30, "total": 120, "unit": "games"})

@@ -25,7 +25,7 @@ from ringrift_ops.network.dataset import DamagedDatasetError, open_dataset
 from ringrift_ops.network.plan import NoSuchDeviceError
 from ringrift_ops.network.weights import DamagedWeightsError, load_network, read_header
 from ringrift_ops.settings import CHECKS
-from ringrift_ops.stages import distribute, gauntlet, promote, selfplay, train
+from ringrift_ops.stages import delivering, distribute, gauntlet, promote, selfplay, train
 from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.gauntlet import WrongNetError
 from ringrift_ops.stages.heartbeat import silent
@@ -43,7 +43,8 @@ from ringrift_ops.stages.specs import (
     Verdict,
 )
 from ringrift_ops.stages.train import EpochTimeoutError, TrainingTimeoutError
-from ringrift_ops.store import DamagedObjectError, Store, sha256_file
+from ringrift_ops.store import DamagedObjectError, Store, replace_symlink, sha256_file
+from tests.hosts.test_distribution import promoted
 from tests.stages.conftest import COMMON, CONFIG, Made, changed, gauntlet_spec, selfplay_spec, spec_file
 
 LONG = {"epochs": 6, "checkpoint_every_steps": 5}
@@ -451,6 +452,31 @@ def test_distribution_again_changes_nothing_and_a_damaged_source_reaches_nobody(
     with pytest.raises(DamagedObjectError):
         distribute.run(distribution(made, other), silent)
     assert not other.exists()
+
+
+def test_in_a_folder_the_canonical_name_never_goes_back_and_a_promotion_meanwhile_takes_it(
+    house: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, overtook = tmp_path / "nets", list[str]()
+    link = folder / f"canonical_{CONFIG}.safetensors"
+
+    def delivered(sha: str) -> str:
+        spec = DistributeSpec(**COMMON, weights=sha, destinations=[str(folder)])
+        return distribute.run(spec, silent).deliveries[0].state
+
+    def promoted_meanwhile(link: Path, target: Path) -> None:
+        if not overtook:
+            overtook.append(promoted(house))
+        replace_symlink(link, target)
+
+    older, newer = promoted(house), promoted(house)
+    assert [delivered(newer), delivered(older)] == ["verified", "stale"]
+    assert sha256_file(link) == newer
+    assert sha256_file(folder / f"{CONFIG}_{older[:16]}.safetensors") == older
+    monkeypatch.setattr(delivering, "replace_symlink", promoted_meanwhile)
+    assert delivered(newer) == "stale"
+    assert sha256_file(link) == overtook[0]
+    assert [row.state for row in Ledger.open().deliveries(overtook[0])] == ["verified"]
 
 
 def test_R40_a_slow_training_ends_in_its_own_words_and_its_checkpoints_are_those_of_any_limit(

@@ -152,6 +152,23 @@ def test_R36_drift_is_measured_against_the_dataset_before(
     assert Ledger.open().artifacts(config=CONFIG, kind="dataset")[0].sha == newer.dataset
 
 
+def test_R36_a_dataset_before_that_cannot_be_used_is_said_and_holds_up_no_good_one(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """After a change of the encoder the last one of before is foreign."""
+    foreign, damaged, none = (tmp_path / f"{name}.npz" for name in ("foreign", "damaged", "none"))
+    with np.load(dataset) as arrays:
+        np.savez(foreign, **(dict(arrays) | {"encoder_version": np.array("0")}))
+    damaged.write_bytes(dataset.read_bytes()[:-4096])
+    for before, told in ((foreign, "encoder_version is '0'"), (damaged, "no NPZ file, or a truncated one")):
+        report = validate_dataset(dataset, CONFIG, before)
+        (issue,) = [one for one in report.issues if one.check == "drift"]
+        assert (report.valid, issue.blocking) == (True, False)
+        assert told in issue.message
+        assert "drift" not in report.statistics
+    assert validate_dataset(dataset, CONFIG, none).issues == validate_dataset(dataset, CONFIG).issues
+
+
 def test_R36_the_weekly_look_names_every_unfit_dataset_and_passes_the_others(
     made: Made, house: Home, dataset: Path
 ) -> None:

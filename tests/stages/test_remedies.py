@@ -22,6 +22,7 @@ from ringrift_ops.stages import train
 from ringrift_ops.stages.checkpoints import checkpoint_folder
 from ringrift_ops.stages.heartbeat import Heartbeat, silent
 from ringrift_ops.stages.recording import record_remedy
+from ringrift_ops.store import sha256_file
 from tests.network.test_remedies import small_memory
 from tests.network.test_training import Stopped, stopping_after
 from tests.stages.conftest import CONFIG, Made, changed
@@ -185,3 +186,10 @@ def test_R80_a_net_that_did_not_arrive_is_delivered_again_within_the_bound(
     assert [line.ok for line in report.verified] == [True]
     assert any(target.iterdir())
     assert mend(controls(), CONFIG) == []
+    link, sha = target / f"canonical_{CONFIG}.safetensors", made.trained.weights
+    link.unlink()
+    Ledger.open().record_delivery(
+        sha, str(target), "", verified=True, error="superseded", state="stale", generation=None, token=0
+    )
+    [report] = mend(controls(), CONFIG, now=later + timedelta(seconds=REMEDIES.window_seconds + 60))
+    assert (report.state, sha256_file(link)) == ("mended", sha)

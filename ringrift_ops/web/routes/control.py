@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing import Self
+
+from pydantic import BaseModel, model_validator
 
 from ringrift_ops.operations import breakers, locks
 from ringrift_ops.operations.control import Recovery, Reset, Started
@@ -13,9 +15,10 @@ from ringrift_ops.operations.control import trigger as trigger_run
 from ringrift_ops.operations.locks import Lock
 from ringrift_ops.operations.permissions import Permission
 from ringrift_ops.operations.training_state import Cleared, clear_training_state, clear_training_states
-from ringrift_ops.settings import CONFIGS
+from ringrift_ops.settings import CONFIGS, stage_named
 from ringrift_ops.stages.specs import Stage as StageName
 from ringrift_ops.web.door import Body, Caller, Config, Control, Here, Profile, Routes, Stage, by
+from ringrift_ops.web.inside import require
 
 routes = Routes("control")
 
@@ -48,6 +51,12 @@ class PipelineStart(Body):
     following: bool = False
     force: bool = False
     profile: Profile | None = None
+
+    @model_validator(mode="after")
+    def _whole_generations_have_no_options(self) -> Self:
+        if self.phase is None and (self.following or self.force):
+            raise ValueError("following and force are about a phase: name it, or leave them out")
+        return self
 
 
 class SelfplayWorker(Body):
@@ -108,10 +117,15 @@ def clear(control: Control, user: Caller, body: OfAnyConfig | None = None) -> Cl
 
 @routes.changes("/pipeline/start", Permission.TRAINING_START)
 def start(body: PipelineStart, control: Control, user: Caller) -> Started:
-    """Start a generation, or a stage of it (R3, R5, R64); one that is under way already is returned."""
+    """Start a generation, or a stage of it (R3, R5, R64); one that is under way already is returned.
+
+    Promotion and distribution as stages of their own need model:write.
+    """
     asker = by(user, body.reason)
     if body.phase is None:
         return start_run(control, asker, body.config, body.profile)
+    if stage_named(body.phase) in (StageName.PROMOTE, StageName.DISTRIBUTE):
+        require(user, Permission.MODEL_WRITE)
     return trigger_run(
         control, asker, body.config, body.phase, force=body.force, following=body.following, profile=body.profile
     )
@@ -141,7 +155,7 @@ def reset(body: OfConfig, control: Control, user: Caller) -> Reset:
 
 @routes.changes("/breakers/reset", Permission.TRAINING_START)
 def reset_breakers(body: BreakerReset, here: Here, user: Caller) -> BreakersClosed:
-    """Close breakers and forget their failures (R10)."""
+    """Close breakers and forget their failures (R10). Needs a reason."""
     found = breakers.reset(here.ledger, by(user, body.reason), body.action, body.config)
     return BreakersClosed(closed=[f"{one.config}/{one.action}" for one in found])
 
