@@ -172,7 +172,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "corrupt_checkpoint",
         "the checkpoint is corrupt",
-        "ringrift clear-training-state {config}",
+        "ringrift clear-training-state {config} --reason WHY",
         ("DamagedCheckpointError", "NotACheckpointError", "NoGoodCheckpointError"),
         r"checkpoint .* (cannot be read|was altered|was corrupt)",
     ),
