@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import numpy as np
 import sqlalchemy as sa
 
@@ -18,9 +19,12 @@ from ringrift_ops.ledger import Ledger, schema
 from ringrift_ops.ledger.engine import make_engine
 from ringrift_ops.operations.overview import overview
 from ringrift_ops.operations.status import status as status_of
+from ringrift_ops.platform.api import Api
+from ringrift_ops.platform.environment import Installation
 from ringrift_ops.settings import CONFIGS, Settings
 from ringrift_ops.stages.specs import Stage
 from tests.bench.figures import Row, Sheet
+from tests.bench.hops import platform_up
 from tests.bench.machine import temporary_home
 from tests.bench.scale import Scale
 
@@ -34,7 +38,7 @@ NOT_MANY: Final = 10
 
 
 def standing(scale: Scale) -> list[Row]:
-    """Seconds of the function and of the command, the command beside one that does nothing."""
+    """Seconds of the function, of the command (beside one that does nothing) and of `GET /status`."""
     sheet = Sheet("standing")
     generations = GENERATIONS if scale.many_games >= 1_000 else NOT_MANY
     with temporary_home() as home:
@@ -52,7 +56,26 @@ def standing(scale: Scale) -> list[Row]:
         sheet.add(
             "ringrift status --json", _commands(scale.runs, "status", "--json"), "s", better="lower", peer=nothing.name
         )
+        with platform_up(home) as api:
+            asked = _asked(home, api, len(looks))
+        note = f"{len(asked)} requests, one after the other, on the platform of `make up`"
+        sheet.add(
+            "GET /status p95", float(np.percentile(asked, 95)), "s", target=P95_SECONDS, better="lower", note=note
+        )
+        sheet.add("GET /status p50", float(np.percentile(asked, 50)), "s", better="lower")
     return sheet.rows
+
+
+def _asked(home: Home, api: Api, times: int) -> list[float]:
+    """Seconds of each request but the first."""
+    found = []
+    headers = {"authorization": f"Bearer {api.token()}"}
+    with httpx.Client(base_url=f"{Installation(home).url()}/ringrift", headers=headers, timeout=60.0) as client:
+        for _ in range(times):
+            began = time.perf_counter()
+            client.get("/status").raise_for_status()
+            found.append(time.perf_counter() - began)
+    return found[1:]
 
 
 def _commands(runs: int, *words: str) -> list[float]:
