@@ -82,7 +82,7 @@ def memory_gone(ground: Ground) -> Iterator[Variables]:
 def memory_tight(ground: Ground) -> Iterator[Variables]:
     """For a while a training really has less memory than its steps take, and the remedy is on."""
     ground.generation()
-    ground.settings(epochs=2000, batch_size=4096)
+    ground.settings(epochs=1000, batch_size=4096)
     ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
     one, began = ground.training(), time.monotonic()
     sizes: list[int] = []
