@@ -173,16 +173,21 @@ class EdgeJobs:
         """The host's name in the inventory."""
         return self.mirror.host
 
+    def known(self) -> dict[str, Any]:
+        """Return what the host said of itself last; raises ``HostRefusedError`` before it ever did."""
+        node = self.mirror.node()
+        if node is None:
+            raise HostRefusedError(
+                self.name, "no Edge worker of that name was ever heard of: start one there, see docs/edge.md"
+            )
+        return node
+
     def check_there(self) -> None:
         """Make sure that the host was heard of lately and has this very code.
 
         Raises ``HostRefusedError``, ``HostHangsError``, ``VersionMismatchError``.
         """
-        known, silence = self.mirror.node(), self.mirror.silence()
-        if known is None or silence is None:
-            raise HostRefusedError(
-                self.name, "no Edge worker of that name was ever heard of: start one there, see docs/edge.md"
-            )
+        known, silence = self.known(), self.mirror.silence() or 0.0
         if silence > EDGE.silent_seconds:
             raise HostHangsError(
                 self.name, f"its Edge worker was heard of {silence:.0f} s ago; is it running, can it reach this leader?"

@@ -77,7 +77,7 @@ def collect(home: Home, job_id: str) -> MachineEvidence:
         gpus=gpus(),
         nvidia_smi=said(["nvidia-smi"], 60),
         kernel=said(["dmesg"], KERNEL_LINES),
-        log=_last_words(jobs, status),
+        log=last_words(jobs, status),
     )
 
 
@@ -106,7 +106,8 @@ def said(command: list[str], lines: int) -> Words:
     return Words(lines=answer.stdout.splitlines()[-lines:])
 
 
-def _last_words(jobs: LocalJobs, status: JobStatus) -> Words:
+def last_words(jobs: LocalJobs, status: JobStatus) -> Words:
+    """Return the end of a job's log, or why there is none."""
     if status.state is JobState.ABSENT:
         return Words(error="the job was never submitted here, or its folder was removed")
     path = jobs.folder(status.job_id) / "log.txt"

@@ -112,7 +112,7 @@ def collected(hosting: Hosting, host: str | None, job_id: str) -> Evidence:
         except NoTracesError as error:
             return Evidence(job_id, "unknown", reason=str(error))
     try:
-        jobs = hosting.remote(host)
+        jobs = hosting.jobs(host)
         status = jobs.poll(job_id)
         if status.state is JobState.ABSENT:
             return Evidence(job_id, "unknown", host=host, reason=f"host {host} has no such job")

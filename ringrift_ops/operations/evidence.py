@@ -6,13 +6,17 @@ from pydantic import Field
 
 from ringrift_ops.errors import NoDataError
 from ringrift_ops.hosts import evidence
-from ringrift_ops.hosts.evidence import MachineEvidence
+from ringrift_ops.hosts.edge import EdgeJobs
+from ringrift_ops.hosts.evidence import MachineEvidence, Words, last_words
+from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import HERE, Ledger, StageRun
 from ringrift_ops.settings import HOSTS, config_named, stage_named
 from ringrift_ops.stages.fleet import on_all
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Frozen, Stage
 
+_SAID = ("load", "cores", "memory_free", "memory_total", "disk_free", "disk_total", "gpus")
+"""Of what a host of role edge says of itself."""
 GENERATIONS = 20
 """How far back a job that failed is looked for."""
 
@@ -74,8 +78,27 @@ def collect(hosting: Hosting, config: str, stage: str | None = None) -> list[Evi
 
 def told(hosting: Hosting, host: str, job_id: str) -> MachineEvidence:
     """Return what a host tells about a job, within its time; raises the errors of reaching it."""
+    edge = hosting.edge(host)
+    if edge is not None:
+        return _of_edge(edge, job_id)
     limits = {"seconds": HOSTS.health_seconds, "within": 2 * HOSTS.health_seconds}
     return MachineEvidence.model_validate(hosting.remote(host).answer("evidence", job_id=job_id, **limits))
+
+
+def _of_edge(jobs: EdgeJobs, job_id: str) -> MachineEvidence:
+    """What a host of role edge has said of itself last and sent of a job: nobody can ask it for more."""
+    status, known = jobs.poll(job_id), jobs.known()["facts"]
+    elsewhere = Words(error="a host of role edge is asked nothing: look there")
+    return MachineEvidence(
+        at=float(known["time"]),
+        status=status,
+        processes=[],
+        swap_free=None,
+        nvidia_smi=elsewhere,
+        kernel=elsewhere,
+        log=last_words(LocalJobs(jobs.mirror.jobs), status),
+        **{name: known[name] for name in _SAID},
+    )
 
 
 def _evidence(config: str, run: StageRun, facts: dict[str, object], unreachable: str | None) -> Evidence:

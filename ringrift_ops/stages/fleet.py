@@ -115,10 +115,9 @@ def look(hosting: Hosting, name: str) -> dict[str, Any]:
 
 def _known(hosting: Hosting, edge: EdgeJobs) -> dict[str, Any]:
     """Return what an Edge host said of itself last, like :func:`health`; its clock is off by at least its silence."""
-    node = edge.mirror.node()
-    if node is None or edge.mirror.silent():
+    node = edge.known()
+    if edge.mirror.silent():
         edge.check_there()
-    assert node is not None
     facts = dict(node["facts"])
     hosting.seen(edge.name)
     other = difference(versions(), facts["versions"])

@@ -14,6 +14,8 @@ import pytest
 
 from ringrift_ops.airflow.verifying import WrongResultError
 from ringrift_ops.airflow.work import Work
+from ringrift_ops.cli import main
+from ringrift_ops.errors import ExitCode, RingRiftError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import HostHangsError, HostRefusedError, VersionMismatchError
@@ -204,3 +206,23 @@ def test_a_refused_token_ends_a_task_at_once_and_an_absent_leader_is_waited_for(
     with pytest.raises(LeaderAwayError):
         exchange.ask("GET", f"/nodes/box/jobs/{JOB}", patience=0.6)
     assert time.monotonic() - begun >= 0.6
+
+
+def test_R11_a_job_on_an_edge_host_is_diagnosed_by_what_its_host_has_sent(
+    edge_home: Home, edge_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, token, jobs, job_id = submitted(edge_url, tmp_path)
+    jobs.mirror.append_log(job_id, 0, b"== attempt 1\nMemoryError: Unable to allocate 9 GiB\n")
+    status = jobs.poll(job_id).model_copy(update={"state": JobState.FAILED, "raw_code": 1}).model_dump(mode="json")
+    failed = {"type": "MemoryError", "message": "Unable to allocate 9 GiB", "code": 4}
+    assert jobs.mirror.ended(job_id, jobs.number(job_id), {"status": status, "error": failed})
+    with pytest.raises(RingRiftError):
+        work.complete(Stage.SELFPLAY, token)
+    assert main(["diagnose", CONFIG, "--stage", "selfplay", "--json"]) == ExitCode.DONE
+    causes = [cause["cause"] for one in json.loads(capsys.readouterr().out) for cause in one["causes"]]
+    assert causes[0] == "stage_memory"
+    assert main(["evidence", CONFIG, "--stage", "selfplay", "--json"]) == ExitCode.DONE
+    (seen,) = json.loads(capsys.readouterr().out)["evidence"]
+    assert seen["unreachable"] is None
+    assert seen["machine"]["log"]["lines"][-1] == "MemoryError: Unable to allocate 9 GiB"
+    assert seen["machine"]["memory_total"] > 0
