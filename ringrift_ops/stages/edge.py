@@ -17,16 +17,18 @@ from typing import Any
 
 from ringrift_ops.errors import InfrastructureError, RingRiftError, UsageError
 from ringrift_ops.home import Home
-from ringrift_ops.hosts.exchange import Exchange, segment, told
+from ringrift_ops.hosts.exchange import DamagedArrivalError, Exchange, segment, told
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE, Job, JobState, JobStatus, checked_job_id, same_work
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.settings import EDGE, HOSTS, RETENTION
+from ringrift_ops.stages.curves import curves_folder
 from ringrift_ops.stages.placement import batch_path, checkpoints_of, outputs_of
-from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, SelfplaySpec, Stage, StageSpec
+from ringrift_ops.stages.specs import RESULTS, SPECS, DistributeSpec, SelfplaySpec, Stage, StageSpec, TrainSpec
 from ringrift_ops.store import MissingObjectError, atomic_write, sha256_file
 
 CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-"""Of a file in a training's folder of checkpoints."""
+"""Of a file in a training's folder of checkpoints or curves."""
+CURVES = "curves"
 
 BROUGHT = "brought"
 """In a job's folder: the leader has what came of it, since this file was last written."""
@@ -45,6 +47,14 @@ class StrangeInputError(UsageError):
 def stage_of(job: Job) -> Stage:
     """Return the stage that a job runs: the verb in its command."""
     return Stage(job.argv[3])
+
+
+def kept_folders(home: Home, spec: StageSpec) -> dict[str, str]:
+    """Return {kind: folder below the home} of what a running training writes and its leader keeps a copy of."""
+    folder = checkpoints_of(home, spec)
+    if folder is None or not isinstance(spec, TrainSpec):
+        return {}
+    return {"checkpoints": folder, CURVES: home.relative(curves_folder(home, spec))}
 
 
 def spec_of(job: Job) -> StageSpec:
@@ -149,7 +159,7 @@ class Carrier:
             if status.over:
                 return status
             self._report(status)
-            self._keep_checkpoint(spec)
+            self._keep(spec)
             time.sleep(_LOOK_SECONDS)
 
     def _report(self, status: JobStatus) -> None:
@@ -179,13 +189,17 @@ class Carrier:
         self._logged = part.next_offset if int(answer["have"]) >= part.next_offset else int(answer["have"])
         return True
 
-    def _keep_checkpoint(self, spec: StageSpec) -> None:
-        folder = checkpoints_of(self.home, spec)
-        if folder is None or time.monotonic() - self._kept < HOSTS.checkpoint_seconds:
-            return
-        self._kept = time.monotonic()
+    def _keep(self, spec: StageSpec) -> None:
+        if time.monotonic() - self._kept >= HOSTS.checkpoint_seconds:
+            self._kept = time.monotonic()
+            for kind in kept_folders(self.home, spec):
+                self._send(spec, kind)
+
+    def _send(self, spec: StageSpec, kind: str) -> None:
+        """Bring the leader a copy of one of :func:`kept_folders`."""
+        folder = kept_folders(self.home, spec)[kind]
         # The training went on, or ended; the copy of before will do until the next.
-        with suppress(FileNotFoundError, MissingObjectError):
+        with suppress(FileNotFoundError, MissingObjectError, DamagedArrivalError):
             here = self.home.resolve(folder)
             names = {
                 one.name: sha256_file(one) for one in sorted(here.iterdir()) if CHECKPOINT_NAME.fullmatch(one.name)
@@ -194,7 +208,7 @@ class Carrier:
                 self.exchange.bring(f"{self._at}/outputs/{sha}", here / name, sha, self._wait)
             if names:
                 body = {"number": self.number, "files": names}
-                self.exchange.ask("POST", f"{self._at}/checkpoints", body, patience=EDGE.patience_seconds)
+                self.exchange.ask("POST", f"{self._at}/{kind}", body, patience=EDGE.patience_seconds)
 
     # --- back ------------------------------------------------------------------------------------
 
@@ -211,6 +225,9 @@ class Carrier:
                 sha = sha256_file(source)
                 self.exchange.bring(f"{self._at}/outputs/{sha}", source, sha, lambda: self._report(_running(status)))
                 end["files"][path] = sha
+        spec = spec_of(job)
+        if CURVES in kept_folders(self.home, spec):
+            self._send(spec, CURVES)
         body = {"number": self.number, "end": end | {"status": status.model_dump(mode="json")}}
         self.exchange.ask("POST", f"{self._at}/end", body, patience=EDGE.patience_seconds)
         self.say(f"{self.job_id}: {status.state.value}, {len(end['files'])} files brought")

@@ -27,7 +27,7 @@ from ringrift_ops.hosts.folder import locked
 from ringrift_ops.hosts.jobs import Job, JobStatus, checked_job_id
 from ringrift_ops.hosts.versions import versions
 from ringrift_ops.settings import EDGE, Inventory
-from ringrift_ops.stages.edge import CHECKPOINT_NAME, spec_of
+from ringrift_ops.stages.edge import CHECKPOINT_NAME, CURVES, kept_folders, spec_of
 from ringrift_ops.stages.hosting import shared_settings
 from ringrift_ops.stages.placement import checkpoints_of, inputs_of
 from ringrift_ops.store import fsync_dir, sha256_file
@@ -73,8 +73,8 @@ class End(Body):
     end: Ending
 
 
-class Checkpoints(Body):
-    """The files of a running training, by {name: sha256}; their bytes are here already."""
+class Kept(Body):
+    """Files that a training writes, by {name: sha256}; their bytes are here already."""
 
     number: int
     files: Annotated[dict[str, str], Field(max_length=64)]
@@ -168,8 +168,12 @@ def build(
         return await run_in_threadpool(partial(take_block, job.mirror.file(sha), sha, block, offset, size))
 
     @app.post(f"{at}/jobs/{{job_id}}/checkpoints")
-    def checkpoints(job: Asked, body: Checkpoints) -> dict[str, Any]:
-        return {"kept": job.keep(body)}
+    def checkpoints(job: Asked, body: Kept) -> dict[str, Any]:
+        return {"kept": job.keep("checkpoints", body)}
+
+    @app.post(f"{at}/jobs/{{job_id}}/{CURVES}")
+    def curves(job: Asked, body: Kept) -> dict[str, Any]:
+        return {"kept": job.keep(CURVES, body)}
 
     @app.post(f"{at}/jobs/{{job_id}}/end")
     def end(job: Asked, body: End) -> dict[str, Any]:
@@ -227,14 +231,14 @@ class Wanted:
             raise HTTPException(404, f"{self.job_id} reads no file {sha}")
         return found
 
-    def keep(self, body: Checkpoints) -> int:
-        """Put a running training's checkpoints where it would go on from, here; return how many files."""
-        folder = checkpoints_of(self.mirror.home, self.spec)
+    def keep(self, kind: str, body: Kept) -> int:
+        """Put a training's checkpoints where it would go on from, here, or its curves; return how many files."""
+        folder = kept_folders(self.mirror.home, self.spec).get(kind)
         if folder is None or body.number != self.request["number"]:
             return 0
         bad = next((name for name in body.files if not CHECKPOINT_NAME.fullmatch(name)), None)
         if bad is not None:
-            raise HTTPException(422, f"{bad[:80]!r} is not the name of a checkpoint's file")
+            raise HTTPException(422, f"{bad[:80]!r} is not the name of a file of {kind}")
         here = self.mirror.home.resolve(folder)
         here.mkdir(parents=True, exist_ok=True)
         for name, sha in body.files.items():

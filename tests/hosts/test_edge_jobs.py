@@ -20,10 +20,10 @@ from ringrift_ops.home import Home
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
 from ringrift_ops.hosts.errors import HostHangsError, HostRefusedError, VersionMismatchError
 from ringrift_ops.hosts.exchange import Exchange, LeaderAwayError, TokenRefusedError
-from ringrift_ops.hosts.jobs import JobConflictError, JobFailedError, JobState, JobStatus
+from ringrift_ops.hosts.jobs import Job, JobConflictError, JobFailedError, JobState, JobStatus
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.ledger import Ledger
-from ringrift_ops.stages.edge import Carrier
+from ringrift_ops.stages.edge import Carrier, kept_folders
 from ringrift_ops.stages.hosting import ForeignResultError, Hosting
 from ringrift_ops.stages.placement import checkpoints_of, may_make
 from ringrift_ops.stages.specs import Stage
@@ -138,8 +138,31 @@ def test_a_training_that_ends_while_its_checkpoint_is_read_is_left_alone(home: P
     (folder / "checkpoint.safetensors").symlink_to("gone")  # listed, and not there when it is read
     carrier = Carrier(Exchange("http://127.0.0.1:1", "box", edge.SECRET), node, JOB, 1, lambda line: None)
     carrier._kept = float("-inf")
-    carrier._keep_checkpoint(spec)
+    carrier._keep(spec)
     assert carrier._kept > 0
+
+
+def test_checkpoints_and_curves_of_a_running_training_are_copied_and_nothing_else_of_it(
+    edge_home: Home, edge_url: str, tmp_path: Path
+) -> None:
+    exchange, node = edge.node(edge_url, tmp_path / "node")
+    spec, job_id = training(), f"{CONFIG}-g1-train"
+    argv = ("python", "-m", "ringrift_ops.cli", "train", "--spec", "spec.json")
+    asked = spec.model_dump(mode="json")
+    EdgeJobs(Mirror(edge_home, "box")).submit_or_adopt(Job(job_id=job_id, argv=argv, spec=asked, timeout_seconds=300))
+    carrier = Carrier(exchange, node, job_id, 1, lambda line: None)
+    carrier._kept = float("-inf")
+    written = {"checkpoints": "checkpoint.safetensors", "curves": "events.out.tfevents.1.box.2.0"}
+    for kind, folder in kept_folders(node, spec).items():
+        node.resolve(folder).mkdir(parents=True)
+        for name in (written[kind], ".half"):
+            (node.resolve(folder) / name).write_text(kind)
+    carrier._keep(spec)
+    for kind, folder in kept_folders(edge_home, spec).items():
+        assert {one.name: one.read_text() for one in edge_home.resolve(folder).iterdir()} == {written[kind]: kind}
+    body = {"number": 1, "files": {"../up": "0" * 64}}
+    with pytest.raises(RingRiftError, match="is not the name of a file of curves"):
+        exchange.ask("POST", f"/nodes/box/jobs/{job_id}/curves", body)
 
 
 def submitted(edge_url: str, tmp_path: Path) -> tuple[Work, int, EdgeJobs, str]:

@@ -219,6 +219,7 @@ def test_a_whole_generation_is_made_through_an_edge_worker(ground: Ground) -> No
     deliveries = {one.destination: (one.verified, one.state) for one in ground.ledger.deliveries(canonical.sha)}
     assert deliveries == dict.fromkeys(("host:box", str(ground.home.resolve("hush-hush"))), (True, "verified"))
     assert ground.net(WHOLE) == canonical.sha
+    assert list(ground.home.logs.glob(f"tensorboard/{WHOLE}*/events*")), "the training's curves"
     own = (f"{WHOLE}-g{generation.id}-", f"{WHOLE}-net__")
     runs = [one for one in ground.api.runs("edge_box") if one["dag_run_id"].startswith(own)]
     assert {one["state"] for one in runs} == {"success"}
