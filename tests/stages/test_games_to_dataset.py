@@ -141,7 +141,7 @@ def test_F17_export_reads_only_games_that_parity_passed(made: Made, house: Home)
 def test_F17_a_batch_that_was_never_checked_is_refused_and_nothing_is_written(house: Home) -> None:
     played = selfplay.run(selfplay_spec(games=3, seed=5), silent)
     before = sorted(house.training.rglob("*"))
-    with pytest.raises(NoPassedGamesError, match="run `ringrift parity`"):
+    with pytest.raises(NoPassedGamesError, match="run `ringrift parity --config hex8_2p` first"):
         export.run(export_spec(played.path), silent)
     assert sorted(house.training.rglob("*")) == before
 
