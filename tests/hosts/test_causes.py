@@ -80,7 +80,12 @@ def diagnosed(capsys: pytest.CaptureFixture[str], stage: str = "selfplay") -> di
     capsys.readouterr()
     assert main(["diagnose", CONFIG, "--stage", stage, "--json"]) == ExitCode.DONE
     found = json.loads(capsys.readouterr().out)
-    return {cause["cause"]: cause for one in found if one["state"] in ("failed", "dead") for cause in one["causes"]}
+    return {
+        cause["cause"]: cause
+        for one in found
+        if one["state"] in ("failed", "dead", "not started")
+        for cause in one["causes"]
+    }
 
 
 def said(capsys: pytest.CaptureFixture[str], fix: str, code: ExitCode = ExitCode.DONE) -> str:

@@ -24,7 +24,7 @@ from tests.airflow.conftest import START_SECONDS, output_of, processes_in, start
 from tests.runbooks.pages import run
 
 CONFIG = "hex8_2p"
-DISK = "2g"
+DISK = "4g"
 SECONDS = 600.0
 """For anything that is waited for."""
 FAST: dict[str, Any] = {
