@@ -82,8 +82,11 @@ def memory_gone(ground: Ground) -> Iterator[Variables]:
 def memory_tight(ground: Ground) -> Iterator[Variables]:
     """For a while a training really has less memory than its steps take, and the remedy is on."""
     ground.generation()
+    ground.type(f"ringrift selfplay --config {CONFIG} --num-games 300")
+    ground.type(f"ringrift parity --config {CONFIG}")
+    # Steps of so many samples take memory anew each time.
     ground.settings(epochs=1000, batch_size=4096)
-    ground.start(f"ringrift trigger {CONFIG} train --force --reason 'the usual training'")
+    ground.start(f"ringrift trigger {CONFIG} export --following --force --reason 'more games'")
     one, began = ground.training(), time.monotonic()
     sizes: list[int] = []
     while time.monotonic() < began + 1:
