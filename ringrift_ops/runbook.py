@@ -125,8 +125,7 @@ class TrainingLock:
     def force_release(self, reason: str = "") -> list[Lock]:
         """Release it and return what was held; one in use needs a reason. Raises ``LockInUseError``."""
         found, by = controls(), By.here(reason, "python")
-        held = locks(found.home, found.ledger, self.config, airflow=found.airflow)
-        released = [release(found.home, found.ledger, by, one.config, airflow=found.airflow) for one in held]
+        released = [release(found.home, found.ledger, by, one.config, airflow=found.airflow) for one in self.held()]
         return [one for one in released if one is not None]
 
 

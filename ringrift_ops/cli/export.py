@@ -100,10 +100,7 @@ def spec_of(
     if use_discovery:
         if paths:
             raise o.OptionConflictError("--use-discovery finds the databases itself; leave --db out")
-        found = discovered(key)
-        if not quiet:
-            print("\n".join(map(str, found)))
-        paths = [one.path for one in found]
+        paths = [one.path for one in discovered(key, quiet=quiet)]
     if not paths:
         raise o.OptionConflictError(f"which games? Give --db FILE, or --use-discovery for all of {key}")
     if object_policies and not dense:

@@ -112,10 +112,10 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
     return held.pop()
 
 
-def discovered(key: str) -> list[FoundDatabase]:
-    """Return every database of a config below the home's data/games, and name on stderr those that cannot be read.
+def discovered(key: str, *, quiet: bool) -> list[FoundDatabase]:
+    """Return every database of a config below the home's data/games, printed unless ``quiet``.
 
-    Raises ``MissingDatabaseError`` when there is none.
+    Those that cannot be read are named on stderr. Raises ``MissingDatabaseError`` when there is none.
     """
     import sys
 
@@ -128,6 +128,9 @@ def discovered(key: str) -> list[FoundDatabase]:
     if not folder.is_dir():
         raise nothing
     discovery = discover(folder, key)
+    if not quiet:
+        for one in discovery.found:
+            print(one)
     for path, reason in discovery.unreadable.items():
         print(f"{path}: left out: {reason}", file=sys.stderr)
     if not discovery.found:
@@ -142,7 +145,7 @@ def unchecked(key: str) -> list[Path]:
     """
     from ringrift_ops.stages.parity import NothingToCheckError
 
-    found = discovered(key)
+    found = discovered(key, quiet=True)
     paths = [one.path for one in found if one.passed < one.games]
     if not paths:
         games = sum(one.games for one in found)

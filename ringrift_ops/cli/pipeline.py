@@ -188,10 +188,7 @@ def parity_validation(
         key = parity.config_of_databases(databases, config, board, players)
     else:
         key = o.config_of(config, _board(config, board), players)
-        found = parity.discovered(key)
-        if not as_json:
-            print("\n".join(map(str, found)))
-        databases = [one.path for one in found]
+        databases = [one.path for one in parity.discovered(key, quiet=as_json)]
     spec = parity.spec_of(
         databases, config=key, profile=profile, seed=o.seed_of(seed), sample=sample, fail_threshold=fail_threshold
     )

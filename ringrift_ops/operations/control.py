@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from ringrift_ops.errors import GateError, InfrastructureError, NoDataError
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import EventType, GenerationState, Ledger, generation_lease
+from ringrift_ops.ledger import GenerationState, Ledger, generation_lease
 from ringrift_ops.operations import breakers
 from ringrift_ops.operations.by import By
-from ringrift_ops.operations.idle import cooldown_until, stamp
+from ringrift_ops.operations.idle import stamp
 from ringrift_ops.operations.logs import write_logs
+from ringrift_ops.operations.readiness import cools_until
 from ringrift_ops.settings import Settings, config_named, profile_named, stage_named
 from ringrift_ops.stages.hosting import Hosting
 from ringrift_ops.stages.specs import Stage
@@ -145,9 +146,8 @@ def trigger(
 
 
 def _refuse_in_cooldown(controls: Controls, config: str, profile: str | None) -> None:
-    last = controls.ledger.events(types=[EventType.TRAINING_COMPLETED], config=config, limit=1)
-    until = cooldown_until(last[-1].at if last else None, controls.settings.profile(config, profile))
-    if until is not None and until > datetime.now(UTC):
+    until = cools_until(controls.ledger, config, controls.settings.profile(config, profile))
+    if until is not None:
         raise CooldownError(config, until)
 
 

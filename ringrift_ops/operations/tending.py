@@ -50,6 +50,10 @@ def _tend_one(hosting: Hosting, name: str, by: By) -> dict[str, Any]:
     for job_id in removed:
         why = f"its generation ended more than {RETENTION.job_days:g} days ago"
         by.audited(hosting.ledger, "remove", None, kind="job", path=remote.place(job_id), sha=None, why=why)
-        files += fleet.remove_files(hosting, name, job_id)
+        for path in fleet.removable(hosting, name, job_id):
+            place = f"{name}:{remote.link.host.work_dir}/{path}"
+            by.audited(hosting.ledger, "remove", None, kind="file of a job", path=place, sha=None, why=why)
+            remote.answer("remove", path=path)
+            files.append(path)
         remote.forget(job_id)
     return done | {"removed": [*removed, *files, *remote.drop_set_aside(seconds)]}

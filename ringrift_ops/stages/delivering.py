@@ -18,6 +18,10 @@ from ringrift_ops.stages.specs import HOST_DESTINATION, NODE_LINK, NODE_STORE, D
 from ringrift_ops.store import Store, copy_verified, replace_symlink
 
 
+class NotAFolderError(InfrastructureError):
+    """A destination's place is taken by something that is no folder."""
+
+
 def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False) -> Delivery:
     """Bring a net to one destination and return what became of it; every failure is told in the delivery."""
     host = destination.removeprefix(HOST_DESTINATION)
@@ -35,10 +39,6 @@ def deliver(hosting: Hosting, net: Net, destination: str, *, force: bool = False
         return Delivery(
             destination=destination, path="", verified=False, error=str(error), state="pending" if waits else "failed"
         )
-
-
-class NotAFolderError(InfrastructureError):
-    """A destination's place is taken by something that is no folder."""
 
 
 def _to_folder(hosting: Hosting, net: Net, destination: str) -> Delivery:

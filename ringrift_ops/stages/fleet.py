@@ -169,8 +169,8 @@ def over_long_ago(hosting: Hosting, host: str, seconds: float) -> list[str]:
     ]
 
 
-def remove_files(hosting: Hosting, host: str, job_id: str) -> list[str]:
-    """Remove from a host the games that a job made and the dataset that it read, and return their places.
+def removable(hosting: Hosting, host: str, job_id: str) -> list[str]:
+    """Return the games that a job made on a host and the dataset that it read there, by their places below its home.
 
     Only what is here, and what no generation under way reads. Nothing goes from a home that is a controller's: a host
     may share this one's.
@@ -193,10 +193,7 @@ def remove_files(hosting: Hosting, host: str, job_id: str) -> list[str]:
         for one in hosting.ledger.generations(state=state)
         for run in hosting.ledger.stage_runs(one.id)
     }
-    gone = [path for path in sorted(set(mine) - read) if remote.answer("file", path=path, digest=False) is not None]
-    for path in gone:
-        remote.answer("remove", path=path)
-    return gone
+    return [path for path in sorted(set(mine) - read) if remote.answer("file", path=path, digest=False) is not None]
 
 
 def ended_at(hosting: Hosting, job_id: str) -> datetime | None:

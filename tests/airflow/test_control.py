@@ -82,7 +82,6 @@ def test_R29_recover_does_the_stuck_tasks_again_and_takes_up_what_is_done(
         recover(controls(), By.here("", "cli"), "square19_3p")
 
 
-@pytest.mark.runbooks_campaign
 def test_R30_full_recovery_of_a_stuck_training_restarts_it_and_the_loop_goes_on(
     platform: Platform, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -230,3 +230,5 @@ def test_with_an_old_job_its_games_and_dataset_leave_the_host_when_they_are_here
     assert tended(place)["one"]["removed"] == [*jobs, names["made"], names["read"]]
     assert {name for name, path in names.items() if (sshd.work / path).exists()} == {"wanted", "only_there"}
     assert all((place.root / path).exists() for name, path in names.items() if name != "only_there")
+    audited = {row.detail["path"] for row in ledger.audit() if row.detail.get("kind") == "file of a job"}
+    assert audited == {f"one:{sshd.work}/{names[name]}" for name in ("made", "read")}

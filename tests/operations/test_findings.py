@@ -16,10 +16,10 @@ from ringrift_ops.cli import main
 from ringrift_ops.errors import ExitCode
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.edge import EdgeJobs, Mirror
+from ringrift_ops.hosts.facts import facts
 from ringrift_ops.hosts.folder import write_json
 from ringrift_ops.hosts.jobs import Job, JobState
 from ringrift_ops.hosts.local import LocalJobs
-from ringrift_ops.hosts.versions import versions
 from ringrift_ops.ledger import EventType, Outcome, Slot
 from ringrift_ops.ledger.records import Condition
 from ringrift_ops.operations.alerts import Rule, firing
@@ -126,7 +126,7 @@ def test_every_command_that_is_printed_about_a_job_on_a_host_can_be_typed(
     generation, lease = bench.running()
     job_id = f"hex8_2p-g{generation.id}-train"
     edge = EdgeJobs(Mirror(house, "box"))
-    edge.mirror.heard({"boot_id": "b", "versions": versions()})
+    edge.mirror.heard(facts(house))
     edge.submit_or_adopt(Job(job_id=job_id, argv=("true",), spec={}, timeout_seconds=300))
     (edge.mirror.job(job_id) / "log.txt").write_text("its words\n")
     report = edge.mirror.job(job_id) / "report.json"
@@ -161,7 +161,8 @@ def test_every_command_that_is_printed_about_a_job_on_a_host_can_be_typed(
     for command in printed:
         assert main(shlex.split(command)[1:]) == ExitCode.DONE
         assert capsys.readouterr().out == "its words\n"
-    assert fixes == [f"ringrift jobs {job_id} --host box --kill"]
+    # By what its host has said of it, and by what the platform waits for.
+    assert fixes == [f"ringrift jobs {job_id} --host box --kill"] * 2
     report.unlink()
     assert main(shlex.split(fixes[0])[1:]) == ExitCode.DONE
     assert edge.poll(job_id).over
