@@ -7,6 +7,7 @@ are few and small, and order is then the same on both.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ class Connected:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._moment = threading.local()
 
     @property
     def place(self) -> str:
@@ -110,7 +112,38 @@ class Connected:
         return self._engine.url.render_as_string(hide_password=True)
 
     @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Let all that this thread reads inside be of one moment, and on one connection; what it writes inside is not
+        seen there. Inside another one, it is that one.
+        """
+        if self._held is not None:
+            yield
+            return
+        engine = self._engine
+        if engine.dialect.name != "sqlite":  # whose transactions read one state anyway
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with self._named_errors():
+            connection = engine.connect()
+        try:
+            with self._named_errors():
+                connection.begin()
+            self._moment.connection = connection
+            yield
+        finally:
+            self._moment.connection = None
+            connection.close()
+
+    @property
+    def _held(self) -> Connection | None:
+        return getattr(self._moment, "connection", None)
+
+    @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        held = self._held
+        if held is not None:
+            with self._named_errors():
+                yield held
+            return
         with self._named_errors(), self._engine.begin() as connection:
             yield connection
 

@@ -40,7 +40,7 @@ class Ledger(
     Events,
     Pages,
 ):
-    """One ledger. Every method is one transaction; nothing is kept open in between.
+    """One ledger. Every method is one transaction, but for those inside :meth:`one_moment`; nothing is kept open.
 
     Every method that takes ``now`` means an aware datetime and defaults to the present moment;
     every ``token`` is the fencing token of the generation's lease (0 outside a generation).

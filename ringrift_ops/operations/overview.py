@@ -96,6 +96,11 @@ class Overview:
 
 def overview(home: Home, ledger: Ledger, found: Status) -> Overview:
     """Return a status under the names that the runbooks read."""
+    with ledger.one_moment():
+        return _overview(home, ledger, found)
+
+
+def _overview(home: Home, ledger: Ledger, found: Status) -> Overview:
     keys = {one.config for one in found.configs}
     champions = {one.config: one.champion for one in found.configs if one.champion is not None}
     distribution = _distribution(ledger, champions)

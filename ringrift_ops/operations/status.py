@@ -134,6 +134,14 @@ def status(
     now: datetime | None = None,
 ) -> Status:
     """Return where everything stands, or one config; raises ``UnknownConfigError``."""
+    with ledger.one_moment():
+        return _status(home, settings, ledger, airflow, config, now)
+
+
+def _status(
+    home: Home, settings: Settings, ledger: Ledger, airflow: AirflowFacts | None, config: str | None,
+    now: datetime | None,
+) -> Status:  # fmt: skip
     hosting = Hosting(home, ledger)
     facts = Facts(settings, airflow, Machine.here(home), hosting.inventory, now or datetime.now(UTC))
     key = None if config is None else config_named(config).key

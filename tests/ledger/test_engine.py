@@ -176,3 +176,30 @@ def test_a_file_that_somebody_holds_at_its_first_opening_is_waited_for(tmp_path:
     with make_engine(f"sqlite:///{path}?timeout=30").connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     holder.close()
+
+
+def test_what_is_read_in_one_moment_is_of_one_moment_for_that_thread_alone(ledger: Ledger) -> None:
+    first = ledger.ensure_generation("hex8_2p", None, "first", NOW, "tiny")
+    with ledger.one_moment():
+        assert ledger.generations() == [first]
+        elsewhere: list[int] = []
+
+        def write_and_read() -> None:
+            ledger.ensure_generation("hex8_2p", None, "second", NOW, "tiny")
+            elsewhere.append(len(ledger.generations()))
+
+        thread = threading.Thread(target=write_and_read)
+        thread.start()
+        thread.join()
+        assert elsewhere == [2]
+        with ledger.one_moment():
+            assert ledger.generations() == [first]
+        assert ledger.generations() == [first], "the inner one's end is not the outer one's"
+    assert len(ledger.generations()) == 2
+
+
+def test_an_error_in_one_moment_stays_what_it_is_and_ends_it(ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), ledger.one_moment():
+        (tmp_path / "the caller's own").stat()
+    ledger.ensure_generation("hex8_2p", None, "first", NOW, "tiny")
+    assert len(ledger.generations()) == 1
