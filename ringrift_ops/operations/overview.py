@@ -101,14 +101,13 @@ def overview(home: Home, ledger: Ledger, found: Status) -> Overview:
 
 
 def _overview(home: Home, ledger: Ledger, found: Status) -> Overview:
-    keys = {one.config for one in found.configs}
     champions = {one.config: one.champion for one in found.configs if one.champion is not None}
     distribution = _distribution(ledger, champions)
     trained = [one.last_training for one in found.configs if one.last_training is not None]
     return Overview(
         at=found.at,
         configs=stage_status(found),
-        jobs=[job_row(config, run) for config, run in ledger.active_runs() if config in keys],
+        jobs=[job_row(config, run) for config, run in found.runs],
         daemons=_daemons(found.airflow, distribution),
         last_training_time=max(trained, default=None),
         recent_events=found.recent_events,
