@@ -296,7 +296,7 @@ class Hosting:
         """Bring here what a stage has made on its host, verified, and tell the ledger what the stage would have told.
 
         ``spec``: what this ledger asked of it, not what its host says that it was. Raises :class:`ForeignResultError`,
-        and ``StaleTokenError`` when ``token`` is no longer in force: then nothing is told.
+        the errors of ``replay``, and ``StaleTokenError`` when ``token`` is no longer in force: then nothing is told.
         """
         if host is None:
             return
@@ -311,7 +311,7 @@ class Hosting:
             else:
                 raise ForeignResultError(f"host {host}: {job_id} cannot have made {path!r}")
         for effect in self.jobs(host).effects(job_id):
-            replay(self.home, effect, token)
+            replay(self.home, effect, job_id, spec.model_copy(update={"token": token}), result)
         self._keep_curves(host, spec)
         folder = checkpoints_of(self.home, spec)
         if folder is not None:

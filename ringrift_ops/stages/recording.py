@@ -1,7 +1,9 @@
 """What stages tell the ledger: artifacts with their parents, and the event people read.
 
 A stage on a host has no ledger. There each of these writes what it was given into the job's ``effects.jsonl``, and the
-controller gives it to the same function once the files have arrived (:func:`replay`), under its own fencing token.
+controller calls the same function once the files have arrived (:func:`replay`), with what it asked for itself, the
+result that it has checked, and its own fencing token: the host's word is taken for nothing but its remedies and the
+pairs of a gauntlet.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ringrift_ops.errors import InfrastructureError
+from pydantic import ValidationError
+
+from ringrift_ops.errors import InfrastructureError, UsageError
 from ringrift_ops.home import Home
 from ringrift_ops.hosts.facts import features
 from ringrift_ops.hosts.jobs import EFFECTS_VARIABLE
@@ -49,6 +53,10 @@ class UnknownEffectError(InfrastructureError):
     """A host tells something that this version does not know."""
 
 
+class ForeignEffectError(UsageError):
+    """A host tells of something that its job does not do."""
+
+
 def ledger_is_elsewhere() -> bool:
     """Return whether this process works on a host for a controller, which keeps the ledger."""
     return EFFECTS_VARIABLE in os.environ
@@ -81,18 +89,26 @@ def _plain(value: Any) -> Any:
     return [asdict(one) for one in value] if isinstance(value, list) else value
 
 
-def replay(home: Home, effect: Mapping[str, Any], token: int) -> None:
-    """Tell this installation's ledger what a stage on a host has written down, under ``token``.
+def replay(home: Home, effect: Mapping[str, Any], job_id: str, spec: StageSpec, result: Frozen) -> None:
+    """Tell this installation's ledger what a stage on a host has written down.
 
-    Repeating it is harmless. Raises :class:`UnknownEffectError` and the errors of the ledger.
+    ``spec``: what the job was asked, with the token in force; ``result``: what came of it. Repeating it is harmless.
+    Raises :class:`UnknownEffectError`, :class:`ForeignEffectError` and the errors of the ledger.
     """
     name = effect.get("record")
     if name not in _REPLAYED:
         raise UnknownEffectError(f"a host tells {name!r}, which this version does not know; update the host")
     function, spec_kind, result_kind = _REPLAYED[str(name)]
-    spec = spec_kind.model_validate(effect["spec"] | {"token": token})
-    more = [[GamePair(**one) for one in value] if isinstance(value, list) else value for value in effect["more"]]
-    function(home, spec, result_kind.model_validate(effect["result"]), *more)
+    if not isinstance(spec, spec_kind):
+        raise ForeignEffectError(f"{job_id}: its host tells {name!r}, which is not for a job of this stage to tell")
+    try:
+        told = Remedy.model_validate(effect["result"]) if result_kind is Remedy else result
+        more = [[GamePair(**one) for one in value] if isinstance(value, list) else job_id for value in effect["more"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UnknownEffectError(
+            f"{job_id}: its host tells {name!r} in a form that this version does not know; update the host"
+        ) from error
+    function(home, spec, told, *more)
 
 
 def open_ledger(home: Home) -> Ledger:

@@ -44,6 +44,9 @@ def test_R5_a_started_pipeline_runs_to_its_end_and_a_second_call_meanwhile_start
     assert actions(platform, "square19_2p") == ["start"]
     assert platform.over("square19_2p", run_id) == "success"
     assert platform.generation("square19_2p", run_id).outcome is Outcome.PASS
+    net = platform.ledger.canonical("square19_2p")
+    assert net is not None
+    assert get_evaluation_daemon().get_evaluation_status("square19_2p")["last"]["candidate"] == net.sha
 
 
 def test_R3_a_stage_is_triggered_alone_and_with_what_follows(platform: Platform) -> None:
@@ -109,13 +112,10 @@ def test_R30_full_recovery_of_a_stuck_training_restarts_it_and_the_loop_goes_on(
 
 
 def test_R52_an_evaluation_with_high_priority_has_its_turn_before_runs_that_waited_longer(platform: Platform) -> None:
-    config = "hexagonal_2p"
-    until(f"{config} is known", 60, lambda: platform.api.has_dag(config))
-    assert platform.over(config, started(config)) == "success"
-    net = platform.ledger.canonical(config)
-    assert net is not None
+    config = "square19_2p"
+    if platform.ledger.canonical(config) is None:
+        platform.over(config, started(config))
     daemon = get_evaluation_daemon()
-    assert daemon.get_evaluation_status(config)["last"]["candidate"] == net.sha
     platform.script(config, verdict="FAIL", seconds={"selfplay": 20})
     holds = started(config)
     until("the lease is taken", 60, lambda: platform.ledger.lease(f"generation/{config}").holder == holds)

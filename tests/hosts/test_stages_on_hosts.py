@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -46,6 +47,7 @@ from ringrift_ops.stages import hosting as hosting_module
 from ringrift_ops.stages import moving
 from ringrift_ops.stages.hosting import ForeignResultError, Hosting
 from ringrift_ops.stages.placement import checkpoints_of
+from ringrift_ops.stages.recording import ForeignEffectError
 from ringrift_ops.stages.specs import Stage, TrainSpec
 from ringrift_ops.store import sha256_file
 from tests.hosts import edge
@@ -243,7 +245,16 @@ def test_F24_result_in_a_place_of_its_own_or_under_an_old_token_is_refused_and_t
         work.complete(Stage.SELFPLAY, token)
     assert work.ledger.artifacts(config=CONFIG) == []
     assert not list(work.home.games.glob("*.db"))
+    effects = folder.effects
+    (told,) = [json.loads(line) for line in effects.read_text().splitlines()]
+    effects.write_text(json.dumps(told | {"record": "record_gauntlet"}))
+    with pytest.raises(ForeignEffectError, match="is not for a job of this stage to tell"):
+        work.complete(Stage.SELFPLAY, newer)
+    lie = {"spec": told["spec"] | {"config": "square8_2p"}, "result": told["result"] | {"games": 9999}}
+    effects.write_text(json.dumps(told | lie))
     assert done(work, Stage.SELFPLAY, newer)["games"] == 10
+    (games,) = work.ledger.artifacts()
+    assert (games.config, games.meta["games"]) == (CONFIG, 10)
     assert work.jobs(Stage.SELFPLAY).poll(work.job_id(Stage.SELFPLAY)).attempt == 1
 
 
