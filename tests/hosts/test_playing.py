@@ -22,10 +22,11 @@ from ringrift_ops.games.reader import GameDatabase
 from ringrift_ops.home import Home
 from ringrift_ops.hosts import link as link_module
 from ringrift_ops.hosts.folder import JobFolder
+from ringrift_ops.hosts.jobs import Job
 from ringrift_ops.hosts.local import LocalJobs
 from ringrift_ops.hosts.processes import job_processes
 from ringrift_ops.ledger import Ledger, Play, Slot
-from ringrift_ops.operations.parts import part_job, part_spec
+from ringrift_ops.operations.parts import folder_of, part_job, part_spec
 from ringrift_ops.operations.playing import HostLine, Picture
 from ringrift_ops.platform.processes import send
 from ringrift_ops.settings import HOSTS, MOVING
@@ -146,6 +147,24 @@ def test_R62_the_same_command_plays_the_same_games_over_hosts_as_here(
     for home in (place.root, pair["one"].work, pair["two"].work):
         assert not list((home / "play").glob("*/*.db"))
     assert played(capsys, *words(place, "ssh", 20, tmp_path / "b.db"))["batch"] == here["batch"]  # done: taken up
+
+
+def test_what_a_command_left_on_a_host_that_was_away_goes_when_it_is_back_and_only_when_the_command_is_over(
+    place: Home, pair: dict[str, Sshd]
+) -> None:
+    ledger = Ledger.open()
+    left = {}
+    for games in (20, 30):
+        play = ledger.begin_play({"games": games}, {"seed": 1, "config": CONFIG, "games": games}, 1)
+        job = Job(job_id=part_job(play, 0), argv=(sys.executable, "-c", ""), spec={}, timeout_seconds=60)
+        LocalJobs(pair["one"].work / "jobs").submit_or_adopt(job)
+        left[play.id] = pair["one"].work / folder_of(play) / "s0.db"
+        left[play.id].parent.mkdir(parents=True)
+        left[play.id].write_bytes(b"games")
+    over, under_way = left
+    ledger.finish_play(over, {"games": 20})
+    fleet.sync_one(Hosting(place, ledger), "one")
+    assert {number: file.exists() for number, file in left.items()} == {over: False, under_way: True}
 
 
 def test_R62_a_command_killed_in_the_middle_goes_on_and_adopts_what_runs(
