@@ -115,27 +115,33 @@ def config_of_databases(databases: list[Path], config: str | None, board: str | 
 def discovered(key: str, *, quiet: bool) -> list[FoundDatabase]:
     """Return every database of a config below the home's data/games, printed unless ``quiet``.
 
-    Those that cannot be read are named on stderr. Raises ``MissingDatabaseError`` when there is none.
+    Those that were backed out or cannot be read are named on stderr. Raises ``MissingDatabaseError`` when there is
+    none.
     """
     import sys
 
     from ringrift_ops.games.database import MissingDatabaseError
     from ringrift_ops.games.discovery import discover
     from ringrift_ops.home import Home
+    from ringrift_ops.ledger import Ledger
+    from ringrift_ops.operations.holdings import backed_out_games
 
-    folder = Home.find().games
-    nothing = MissingDatabaseError(f"No games found: no database of {key} below {folder}; run selfplay first")
-    if not folder.is_dir():
+    home = Home.find()
+    nothing = MissingDatabaseError(f"No games found: no database of {key} below {home.games}; run selfplay first")
+    if not home.games.is_dir():
         raise nothing
-    discovery = discover(folder, key)
+    discovery = discover(home.games, key)
+    bad = backed_out_games(home, Ledger.open(), key)
+    reasons = {one.path: f"backed out: {bad[one.path].reason}" for one in discovery.found if one.path in bad}
+    found = [one for one in discovery.found if one.path not in bad]
     if not quiet:
-        for one in discovery.found:
+        for one in found:
             print(one)
-    for path, reason in discovery.unreadable.items():
+    for path, reason in (discovery.unreadable | reasons).items():
         print(f"{path}: left out: {reason}", file=sys.stderr)
-    if not discovery.found:
+    if not found:
         raise nothing
-    return discovery.found
+    return found
 
 
 def unchecked(key: str) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ringrift_ops.errors import NoDataError
 from ringrift_ops.games.discovery import discover
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import Ledger
+from ringrift_ops.ledger import Ledger, Poison
 from ringrift_ops.settings import config_named
 
 
@@ -64,6 +64,12 @@ def databases_of(home: Home, config: str, folder: Path | None = None) -> tuple[l
         raise NoGamesFolderError(f"there is no folder {place}; `ringrift selfplay --config {key}` makes games")
     found = discover(place, key)
     return [HeldGames(one.path, one.games, one.passed) for one in found.found], found.unreadable
+
+
+def backed_out_games(home: Home, ledger: Ledger, config: str) -> dict[Path, Poison]:
+    """Return the databases of a config whose games were backed out, by their places; raises ``UnknownConfigError``."""
+    made = {one.sha: one.path for one in ledger.artifacts(config=config_named(config).key, kind="games")}
+    return {home.resolve(made[sha]): poison for sha, poison in ledger.poisoned(list(made)).items()}
 
 
 def holdings(home: Home, ledger: Ledger, config: str, folder: Path | None = None) -> Holdings:

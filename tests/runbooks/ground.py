@@ -111,6 +111,8 @@ class Ground:
         if self.under_way() or troubled or (held is not None and held.holder is not None):
             self.type(f"ringrift reset {CONFIG} --reason 'the next section of the runbook'")
             self.over()
+        for one in self.ledger.incidents(unclosed=True):
+            self.type(f"ringrift incident close {one.id} --reason 'the next section of the runbook'")
 
     def generation(self) -> None:
         """Make sure that a whole generation has ended."""

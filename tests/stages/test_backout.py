@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -92,6 +94,14 @@ def test_what_was_backed_out_is_neither_exported_nor_promoted_nor_taken_by_the_n
     assert main(["backout", "games", bad.batch, *REASON]) == ExitCode.DONE
     with pytest.raises(PoisonedArtifactError, match=r"was backed out by .*the host's memory was bad"):
         export.run(export_spec(bad.path), silent)
+    capsys.readouterr()
+    assert main(["export", "--config", CONFIG, "--use-discovery", "--json"]) == ExitCode.DONE
+    assert f"{house.resolve(bad.path)}: left out: backed out: the host's memory was bad" in capsys.readouterr().err
+    made_from = ledger.lineage(ledger.artifacts(config=CONFIG, kind="dataset")[0].sha).ancestors
+    assert [one.artifact.sha for one in made_from if one.artifact.kind == "games"] == [made.played.batch]
+    with closing(sqlite3.connect(house.resolve(bad.path))) as database, database:
+        database.execute("UPDATE games SET parity_status = 'pending'")
+    assert main(["parity", "--config", CONFIG]) == ExitCode.NO_DATA, "nothing unchecked but what was backed out"
     passed_over(house, second, made.trained.weights, "again")
     capsys.readouterr()
     assert main(["promote", "--model", second, *BOARD]) == ExitCode.GATE_SAID_NO
