@@ -93,9 +93,9 @@ $(PRODUCTION_READY): | install
 
 production-check: $(PRODUCTION_READY)
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && \
-	  ! { command -v redis-server && command -v tini && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
-	  echo "== installing Postgres, Redis and tini from Debian"; apt-get update -qq; \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql redis-server tini iproute2 >/dev/null; fi
+	  ! { command -v redis-server && command -v tini && command -v caddy && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+	  echo "== installing Postgres, Redis, Caddy and tini from Debian"; apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql redis-server caddy tini iproute2 >/dev/null; fi
 	@exec $(PRODUCTION)/bin/python -m tests.production $(ARGS)
 
 production-secrets:

@@ -22,6 +22,7 @@ from ringrift_ops.platform.processes import die_with_parent
 from tests.production.compose import PROJECT
 
 NEEDED = {"initdb": "postgresql", "redis-server": "redis-server", "redis-cli": "redis-tools", "tini": "tini",
+          "caddy": "caddy",
           "ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux"}  # fmt: skip
 
 

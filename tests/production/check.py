@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -52,7 +54,7 @@ EDGE, EDGE_CONFIG, EDGE_GAMES = "edge", "square8_3p", 60
 """The host of the profile edge, and what is played on it once it has joined."""
 INVENTORY = f"hosts:\n  {EDGE}:\n    role: edge\n    work: selfplay\n    max_parallel_jobs: 2\n"
 CHANGES = {
-    "COMPOSE_PROFILES": "gpu,edge,tensorboard,backup",
+    "COMPOSE_PROFILES": "gpu,edge,tls,tensorboard,backup",
     "AIRFLOW_EXECUTOR": "CeleryExecutor,airflow.providers.edge3.executors.EdgeExecutor",
     "EDGE_ENABLED": "True",
     "EDGE_NAME": EDGE,
@@ -143,6 +145,7 @@ def _check(made: Stack, report: Report) -> None:
     report.step("no secret is shown on it either", lambda: _no_secret_is_shown(made))
     report.step("and it runs what the file says", lambda: _as_the_file_says(made))
     report.step("ringrift status in a worker", lambda: _status(made))
+    report.step("TLS in front of both doors", lambda: _tls(made))
     report.step("memory", lambda: ", ".join(f"{name} {size}" for name, size in _memory(made).items()))
     report.step("backup, loss of both databases and a net, restore", lambda: _restored(made, runs))
 
@@ -157,6 +160,31 @@ def _status(made: Stack) -> str:
     if "platform not running" in said:
         raise CheckError("ringrift status does not find Airflow by RINGRIFT_AIRFLOW_URL")
     return "exit code 0, Airflow found by RINGRIFT_AIRFLOW_URL"
+
+
+def _tls(made: Stack) -> str:
+    """Go in by Caddy, trusting the authority that it made for itself: log in, read, and be refused as elsewhere."""
+    authority = made.engine.volume("caddy") / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+    trusted = ssl.create_default_context(cafile=str(authority))
+    name = compose.example()["RINGRIFT_DOMAIN"]
+
+    def ask(method: str, path: str, port: int = 443, token: str = "", **more: Any) -> httpx.Response:
+        headers = {"Host": name if port == 443 else f"{name}:{port}", "Authorization": f"Bearer {token}"}
+        address = f"https://{made.engine.addresses['caddy']}:{port}{path}"
+        return caller.request(method, address, headers=headers, extensions={"sni_hostname": name}, **more)
+
+    with httpx.Client(verify=trusted, timeout=60.0) as caller:
+        _exactly(ask("GET", "/ringrift/status").status_code, 401, "status without a login")
+        login = {"username": "admin", "password": made.secret("admin_password")}
+        token = ask("POST", "/auth/token", json=login).json()["access_token"]
+        _exactly(set(ask("GET", "/ringrift/status", token=token).json()["configs"]) >= set(CONFIGS), True, "status")
+        lacking = ask("POST", "/ringrift/pipeline/start", token=token, json={}).status_code
+        _exactly(lacking, 422, "a change without its fields")
+        _exactly(ask("GET", "/edge_worker/v1/health", 8443).status_code, 200, "health of the Edge door")
+        other = ask("GET", "/api/v2/dags", 8443, token).status_code
+        if other < 400:
+            raise CheckError(f"the Edge door answers {other} to what is not for Edge workers")
+    return "443: login and status; 8443: Edge workers and nothing else; certificates by Caddy's own authority"
 
 
 def _exactly(found: object, wanted: object, what: str) -> None:

@@ -51,6 +51,15 @@ exec "$@" -c listen_addresses='*' -c unix_socket_directories=/tmp
 """
 """What the entrypoint of the image postgres does with the options that are used here."""
 
+_COMMANDS = {"caddy": ("caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile")}
+"""What an image runs where the file names no command."""
+
+_VARIABLES = {
+    "caddy": {"XDG_DATA_HOME": "/data", "XDG_CONFIG_HOME": "/config"},
+    "postgres": {"PGDATA": "/var/lib/postgresql/data"},
+}
+"""What an image sets."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -123,9 +132,7 @@ class Container:
         ours = [PROJECT / ".venv-production" / "bin", PROJECT / ".venv" / "bin"] if self.service.is_ours else []
         path = [*map(str, ours), str(postgres), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/bin"]
         ground = {"PATH": ":".join(path), "HOSTNAME": self.name, "HOME": "/tmp", "LANG": "C.UTF-8"}
-        if self.service.image == "postgres":
-            ground["PGDATA"] = "/var/lib/postgresql/data"
-        return ground | self.engine.compose.environment(self.service)
+        return ground | _VARIABLES.get(self.service.image, {}) | self.engine.compose.environment(self.service)
 
     @property
     def user(self) -> str:
@@ -136,7 +143,7 @@ class Container:
 
     def start(self, command: Sequence[str] | None = None) -> None:
         """Start it with the service's command, or another one; returns once it has its network."""
-        asked = tuple(command or self.service.command)
+        asked = tuple(command or self.service.command or _COMMANDS[self.service.image])
         entry: list[str] = []
         if self.service.is_ours:
             entry = image_entrypoint()
