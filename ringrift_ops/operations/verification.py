@@ -31,6 +31,8 @@ Check = Callable[[Controls, str], tuple[bool, str]]
 """Returns whether it holds, and the evidence."""
 
 _NO_MEMORY = ("out of memory", "outofmemoryerror", "memoryerror", "oom-kill")
+_MENDED = "out_of_memory"
+"""The remedy's name, in every line by which a training tells that it mended itself, and why."""
 _LOG_LINES = 2_000
 
 
@@ -152,7 +154,7 @@ def loss_falls(controls: Controls, config: str) -> tuple[bool, str]:
 
 
 def log_is_free_of_memory_errors(controls: Controls, config: str) -> tuple[bool, str]:
-    """What the training's last attempt said names no exhausted memory."""
+    """What the training's last attempt said names no exhausted memory but what it mended by itself."""
     status = _training(controls, config)
     if status is None or status.state is JobState.ABSENT:
         return True, "no training has a log"
@@ -160,8 +162,9 @@ def log_is_free_of_memory_errors(controls: Controls, config: str) -> tuple[bool,
                  if run.job_id == status.job_id), None)  # fmt: skip
     lines = last_lines(controls.hosting.jobs(host), status.job_id, _LOG_LINES)
     begins = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=0)
-    said = [line for line in lines[begins:] if any(word in line.lower() for word in _NO_MEMORY)]
-    return not said, said[-1] if said else "none in it"
+    mended = [line for line in lines[begins:] if _MENDED in line]
+    said = [line for line in lines[begins:] if line not in mended and any(word in line.lower() for word in _NO_MEMORY)]
+    return not said, said[-1] if said else "none but what it mended by itself" if mended else "none in it"
 
 
 def _training(controls: Controls, config: str) -> JobStatus | None:

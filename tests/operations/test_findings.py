@@ -99,12 +99,21 @@ def test_R80_a_fix_is_verified_by_the_last_attempt_and_not_by_those_before_it(be
     bench.ledger.start_stage(generation.id, Stage.TRAIN.value, 0, {}, lease.token, job_id=job_id)
     controls = Controls(house, Settings.load(house), bench.ledger, None)
     held = {}
-    for script in ("print('filler\\n' * 40_000); raise SystemExit('out of memory')", "print('trained')"):
+    mended = "kind          out_of_memory, step 9   reason  MemoryError: Unable to allocate 9 MiB"
+    for script in (
+        "print('filler\\n' * 40_000); raise SystemExit('out of memory')",
+        "raise SystemExit('something else')",
+        f"print({mended!r}); raise SystemExit('MemoryError')",
+        f"print({mended!r})",
+    ):
         job = Job(job_id=job_id, argv=(sys.executable, "-c", script), spec={}, timeout_seconds=300)
         jobs.submit_or_adopt(job)
         assert jobs.wait(job_id, 300).over
         held[script] = next(one for one in verify("out of memory", controls, "hex8_2p") if one.name.startswith("log"))
-    assert [(one.ok, one.evidence) for one in held.values()] == [(False, "out of memory"), (True, "none in it")]
+    assert [(one.ok, one.evidence) for one in held.values()] == [
+        (False, "out of memory"), (True, "none in it"), (False, "MemoryError"),
+        (True, "none but what it mended by itself"),
+    ]  # fmt: skip
 
 
 def test_R11_a_fix_about_a_job_names_the_host_it_is_on_and_without_a_job_the_run_is_recovered() -> None:
