@@ -169,9 +169,13 @@ def _tls(made: Stack) -> str:
     name = compose.example()["RINGRIFT_DOMAIN"]
 
     def ask(method: str, path: str, port: int = 443, token: str = "", **more: Any) -> httpx.Response:
-        headers = {"Host": name if port == 443 else f"{name}:{port}", "Authorization": f"Bearer {token}"}
+        headers = {"Host": name if port == 443 else f"{name}:{port}"}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
         address = f"https://{made.engine.addresses['caddy']}:{port}{path}"
-        return caller.request(method, address, headers=headers, extensions={"sni_hostname": name}, **more)
+        try:
+            return caller.request(method, address, headers=headers, extensions={"sni_hostname": name}, **more)
+        except httpx.HTTPError as error:
+            raise CheckError(f"{method} {address}: {error}; {made.words(made.one('caddy'))}") from error
 
     with httpx.Client(verify=trusted, timeout=60.0) as caller:
         _exactly(ask("GET", "/ringrift/status").status_code, 401, "status without a login")
