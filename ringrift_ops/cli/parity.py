@@ -121,23 +121,19 @@ def discovered(key: str, *, quiet: bool) -> list[FoundDatabase]:
     import sys
 
     from ringrift_ops.games.database import MissingDatabaseError
-    from ringrift_ops.games.discovery import discover
     from ringrift_ops.home import Home
     from ringrift_ops.ledger import Ledger
-    from ringrift_ops.operations.holdings import backed_out_games
+    from ringrift_ops.operations.holdings import usable
 
     home = Home.find()
     nothing = MissingDatabaseError(f"No games found: no database of {key} below {home.games}; run selfplay first")
     if not home.games.is_dir():
         raise nothing
-    discovery = discover(home.games, key)
-    bad = backed_out_games(home, Ledger.open(), key)
-    reasons = {one.path: f"backed out: {bad[one.path].reason}" for one in discovery.found if one.path in bad}
-    found = [one for one in discovery.found if one.path not in bad]
+    found, left_out = usable(home, Ledger.open(), key)
     if not quiet:
         for one in found:
             print(one)
-    for path, reason in (discovery.unreadable | reasons).items():
+    for path, reason in left_out.items():
         print(f"{path}: left out: {reason}", file=sys.stderr)
     if not found:
         raise nothing

@@ -113,14 +113,15 @@ class Connected:
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
-        """Let all that this thread reads inside be of one moment, and on one connection; what it writes inside is not
-        seen there. Inside another one, it is that one.
+        """Let all that this thread reads inside be of one moment, on one connection.
+
+        What is written inside, by this thread too, is not seen there. One inside another is the outer one.
         """
         if self._held is not None:
             yield
             return
         engine = self._engine
-        if engine.dialect.name != "sqlite":  # whose transactions read one state anyway
+        if engine.dialect.name != "sqlite":  # every transaction of SQLite's reads one state
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with self._named_errors():
             connection = engine.connect()

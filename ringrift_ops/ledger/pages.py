@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from ringrift_ops.ledger import schema
 from ringrift_ops.ledger.engine import Connected
 from ringrift_ops.ledger.evaluations import evaluation_from
-from ringrift_ops.ledger.records import Artifact, DeliveryRow, Evaluation, HostState, Kind, StageRun
+from ringrift_ops.ledger.records import Artifact, DeliveryRow, Evaluation, GenerationState, HostState, Kind, StageRun
 from ringrift_ops.stages.specs import Sha256
+
+ConfigRun = tuple[str, StageRun]
+"""A config and one stage of one of its generations."""
 
 
 class Pages(Connected):
     """Reading a page of a listing."""
 
+    def active_runs(self) -> list[ConfigRun]:
+        """Return the stages that have a job, of every generation that runs or waits, in order of their start."""
+        active = (GenerationState.RUNNING.value, GenerationState.WAITING.value)
+        query = self._runs().where(schema.generations.c.state.in_(active)).order_by(schema.stage_runs.c.started_at)
+        return self._read_runs(query)
+
     def stage_page(
         self, stage: str, *, config: str | None = None, state: str | None = None, limit: int, offset: int = 0
-    ) -> tuple[int, list[tuple[str, StageRun]]]:
-        """Return how many runs of a stage match, and a page of them with their config, newest generation first."""
+    ) -> tuple[int, list[ConfigRun]]:
+        """Return how many runs of a stage match, and a page of them, those of the newest generation first."""
         runs, generations = schema.stage_runs, schema.generations
-        joined = runs.join(generations, generations.c.id == runs.c.generation)
-        query = sa.select(generations.c.config, runs).select_from(joined)
-        query = query.where(runs.c.job_id.is_not(None), runs.c.stage == stage)
+        query = self._runs().where(runs.c.stage == stage)
         if config is not None:
             query = query.where(generations.c.config == config)
         if state is not None:
             query = query.where(runs.c.state == state)
-        page = query.order_by(runs.c.generation.desc(), runs.c.shard).limit(limit).offset(offset)
         with self._reading() as connection:
             total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-            rows = [row._asdict() for row in connection.execute(page)]
-        return int(total), [(row.pop("config"), StageRun(**row)) for row in rows]
+        page = query.order_by(runs.c.generation.desc(), runs.c.shard).limit(limit).offset(offset)
+        return int(total), self._read_runs(page)
+
+    def _runs(self) -> sa.Select[Any]:
+        runs, generations = schema.stage_runs, schema.generations
+        joined = runs.join(generations, generations.c.id == runs.c.generation)
+        return sa.select(generations.c.config, runs).select_from(joined).where(runs.c.job_id.is_not(None))
+
+    def _read_runs(self, query: sa.Select[Any]) -> list[ConfigRun]:
+        with self._reading() as connection:
+            rows = [row._asdict() for row in connection.execute(query)]
+        return [(row.pop("config"), StageRun(**row)) for row in rows]
 
     def artifact_page(
         self, kind: Kind, *, config: str | None = None, backed_out: bool | None = None, limit: int, offset: int = 0

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ringrift_ops.errors import NoDataError
-from ringrift_ops.games.discovery import discover
+from ringrift_ops.games.discovery import FoundDatabase, discover
 from ringrift_ops.home import Home
-from ringrift_ops.ledger import Ledger, Poison
+from ringrift_ops.ledger import Ledger
 from ringrift_ops.settings import config_named
 
 
@@ -66,10 +66,17 @@ def databases_of(home: Home, config: str, folder: Path | None = None) -> tuple[l
     return [HeldGames(one.path, one.games, one.passed) for one in found.found], found.unreadable
 
 
-def backed_out_games(home: Home, ledger: Ledger, config: str) -> dict[Path, Poison]:
-    """Return the databases of a config whose games were backed out, by their places; raises ``UnknownConfigError``."""
-    made = {one.sha: one.path for one in ledger.artifacts(config=config_named(config).key, kind="games")}
-    return {home.resolve(made[sha]): poison for sha, poison in ledger.poisoned(list(made)).items()}
+def usable(home: Home, ledger: Ledger, config: str) -> tuple[list[FoundDatabase], dict[Path, str]]:
+    """Return the databases of a config in the home's games, and those left out, with why: unreadable or backed out.
+
+    Raises ``UnknownConfigError``, ``MissingDatabaseError`` without a folder to look in.
+    """
+    key = config_named(config).key
+    discovery = discover(home.games, key)
+    made = {one.sha: one.path for one in ledger.artifacts(config=key, kind="games")}
+    bad = {home.resolve(made[sha]): poison.reason for sha, poison in ledger.poisoned(list(made)).items()}
+    left_out = {one.path: f"backed out: {bad[one.path]}" for one in discovery.found if one.path in bad}
+    return [one for one in discovery.found if one.path not in bad], discovery.unreadable | left_out
 
 
 def holdings(home: Home, ledger: Ledger, config: str, folder: Path | None = None) -> Holdings:

@@ -97,38 +97,35 @@ class Overview:
 def overview(home: Home, ledger: Ledger, found: Status) -> Overview:
     """Return a status under the names that the runbooks read."""
     with ledger.one_moment():
-        return _overview(home, ledger, found)
-
-
-def _overview(home: Home, ledger: Ledger, found: Status) -> Overview:
-    champions = {one.config: one.champion for one in found.configs if one.champion is not None}
-    distribution = _distribution(ledger, champions)
-    trained = [one.last_training for one in found.configs if one.last_training is not None]
-    return Overview(
-        at=found.at,
-        configs=stage_status(found),
-        jobs=[job_row(config, run) for config, run in found.runs],
-        daemons=_daemons(found.airflow, distribution),
-        last_training_time=max(trained, default=None),
-        recent_events=found.recent_events,
-        promotion_status=_promotion_status(ledger, found),
-        model_distribution=distribution,
-        alive_peers=_alive(home, ledger),
-        generations=[
-            GenerationRow(**{name: getattr(one, name) for name in GenerationRow.__dataclass_fields__})
-            for one in found.configs
-        ],
-        champions=champions,
-        waiting=found.waiting,
-        machine=found.machine,
-        disk_pressure=found.disk_pressure,
-        warnings=found.warnings,
-        incidents=[
-            IncidentRow(**{name: getattr(one, name) for name in IncidentRow.__dataclass_fields__})
-            for one in found.incidents
-        ],
-        airflow=found.airflow,
-    )
+        keys = {one.config for one in found.configs}
+        champions = {one.config: one.champion for one in found.configs if one.champion is not None}
+        distribution = _distribution(ledger, champions)
+        trained = [one.last_training for one in found.configs if one.last_training is not None]
+        return Overview(
+            at=found.at,
+            configs=stage_status(found),
+            jobs=[job_row(config, run) for config, run in ledger.active_runs() if config in keys],
+            daemons=_daemons(found.airflow, distribution),
+            last_training_time=max(trained, default=None),
+            recent_events=found.recent_events,
+            promotion_status=_promotion_status(ledger, found),
+            model_distribution=distribution,
+            alive_peers=_alive(home, ledger),
+            generations=[
+                GenerationRow(**{name: getattr(one, name) for name in GenerationRow.__dataclass_fields__})
+                for one in found.configs
+            ],
+            champions=champions,
+            waiting=found.waiting,
+            machine=found.machine,
+            disk_pressure=found.disk_pressure,
+            warnings=found.warnings,
+            incidents=[
+                IncidentRow(**{name: getattr(one, name) for name in IncidentRow.__dataclass_fields__})
+                for one in found.incidents
+            ],
+            airflow=found.airflow,
+        )
 
 
 def _daemons(airflow: AirflowFacts | None, distribution: Mapping[str, Distribution]) -> dict[str, Daemon]:

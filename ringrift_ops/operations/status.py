@@ -114,11 +114,7 @@ class Status:
     configs: list[ConfigStatus]
     waiting: list[Waiting]
     machine: Machine
-    runs: list[tuple[str, StageRun]]
-    """The stages that have a job, with their config, of every generation that runs or waits; in order of their start.
-    """
     jobs: list[str]
-    """The names of those that run."""
     disk_pressure: str | None
     """Why nothing that fills the disk is started; None when it may be."""
     warnings: list[str]
@@ -139,38 +135,22 @@ def status(
 ) -> Status:
     """Return where everything stands, or one config; raises ``UnknownConfigError``."""
     with ledger.one_moment():
-        return _status(home, settings, ledger, airflow, config, now)
-
-
-def _status(
-    home: Home, settings: Settings, ledger: Ledger, airflow: AirflowFacts | None, config: str | None,
-    now: datetime | None,
-) -> Status:  # fmt: skip
-    hosting = Hosting(home, ledger)
-    facts = Facts(settings, airflow, Machine.here(home), hosting.inventory, now or datetime.now(UTC))
-    key = None if config is None else config_named(config).key
-    standings = ledger.standings(key)
-    configs = [config_status(standing, facts, hosting) for standing in standings]
-    return Status(
-        at=facts.now,
-        configs=configs,
-        waiting=waiting(ledger, key, facts.now),
-        machine=facts.machine,
-        runs=_runs(standings),
-        jobs=[job for one in configs for cell in one.stages if cell.status == "running" for job in cell.jobs],
-        disk_pressure=pressure(facts.machine, Stage.TRAIN, settings.profile(configs[0].config)),
-        warnings=settings.warnings,
-        airflow=airflow,
-        recent_events=ledger.events(config=key, limit=OPERATIONS.recent_events),
-        incidents=[one for one in ledger.incidents(unclosed=True) if key in (None, one.config)],
-    )
-
-
-def _runs(standings: list[ConfigStanding]) -> list[tuple[str, StageRun]]:
-    active = (GenerationState.RUNNING, GenerationState.WAITING)
-    going_on = [one for one in standings if one.generation is not None and one.generation.state in active]
-    runs = [(one.config, run) for one in going_on for run in one.runs if run.job_id is not None]
-    return sorted(runs, key=lambda one: one[1].started_at)
+        hosting = Hosting(home, ledger)
+        facts = Facts(settings, airflow, Machine.here(home), hosting.inventory, now or datetime.now(UTC))
+        key = None if config is None else config_named(config).key
+        configs = [config_status(standing, facts, hosting) for standing in ledger.standings(key)]
+        return Status(
+            at=facts.now,
+            configs=configs,
+            waiting=waiting(ledger, key, facts.now),
+            machine=facts.machine,
+            jobs=[job for one in configs for cell in one.stages if cell.status == "running" for job in cell.jobs],
+            disk_pressure=pressure(facts.machine, Stage.TRAIN, settings.profile(configs[0].config)),
+            warnings=settings.warnings,
+            airflow=airflow,
+            recent_events=ledger.events(config=key, limit=OPERATIONS.recent_events),
+            incidents=[one for one in ledger.incidents(unclosed=True) if key in (None, one.config)],
+        )
 
 
 def stage_status(found: Status) -> dict[str, dict[str, dict[str, Any]]]:

@@ -24,15 +24,15 @@ from ringrift_ops.operations.surroundings import Machine
 from ringrift_ops.operations.traces import ATTEMPT
 from ringrift_ops.settings import ALERTS, config_named
 from ringrift_ops.stages.links import LinkState, links_of
-from ringrift_ops.stages.specs import Stage, Verified
+from ringrift_ops.stages.specs import RemedyName, Stage, Verified
 from ringrift_ops.store import Store
 
 Check = Callable[[Controls, str], tuple[bool, str]]
 """Returns whether it holds, and the evidence."""
 
 _NO_MEMORY = ("out of memory", "outofmemoryerror", "memoryerror", "oom-kill")
-_MENDED = "out_of_memory"
-"""The remedy's name, in every line by which a training tells that it mended itself, and why."""
+_MENDED: RemedyName = "out_of_memory"
+"""In every line by which a training tells that it mended itself, and why."""
 _LOG_LINES = 2_000
 
 
@@ -162,8 +162,9 @@ def log_is_free_of_memory_errors(controls: Controls, config: str) -> tuple[bool,
                  if run.job_id == status.job_id), None)  # fmt: skip
     lines = last_lines(controls.hosting.jobs(host), status.job_id, _LOG_LINES)
     begins = max((number for number, line in enumerate(lines) if line.startswith(ATTEMPT)), default=0)
-    mended = [line for line in lines[begins:] if _MENDED in line]
-    said = [line for line in lines[begins:] if line not in mended and any(word in line.lower() for word in _NO_MEMORY)]
+    others = [line for line in lines[begins:] if _MENDED not in line]
+    said = [line for line in others if any(word in line.lower() for word in _NO_MEMORY)]
+    mended = len(others) < len(lines[begins:])
     return not said, said[-1] if said else "none but what it mended by itself" if mended else "none in it"
 
 

@@ -73,7 +73,6 @@ def _effect(function: Recording) -> Recording:
             return
         call = {
             "record": function.__name__,
-            "spec": spec.model_dump(mode="json"),
             "result": result.model_dump(mode="json"),
             "more": [_plain(one) for one in more],
         }
@@ -98,11 +97,12 @@ def replay(home: Home, effect: Mapping[str, Any], job_id: str, spec: StageSpec, 
     name = effect.get("record")
     if name not in _REPLAYED:
         raise UnknownEffectError(f"a host tells {name!r}, which this version does not know; update the host")
-    function, spec_kind, result_kind = _REPLAYED[str(name)]
+    function, spec_kind = _REPLAYED[str(name)]
     if not isinstance(spec, spec_kind):
         raise ForeignEffectError(f"{job_id}: its host tells {name!r}, which is not for a job of this stage to tell")
     try:
-        told = Remedy.model_validate(effect["result"]) if result_kind is Remedy else result
+        told = Remedy.model_validate(effect["result"]) if function is record_remedy else result
+        # Beyond the result there are a gauntlet's pairs, or the job's own name.
         more = [[GamePair(**one) for one in value] if isinstance(value, list) else job_id for value in effect["more"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise UnknownEffectError(
@@ -306,10 +306,10 @@ def record_gauntlet(home: Home, spec: GauntletSpec, result: GauntletResult, pair
     _tell(ledger, spec, EventType.EVALUATION_COMPLETED, payload)
 
 
-_REPLAYED: dict[str, tuple[Callable[..., None], type[StageSpec], type[Frozen]]] = {
-    "record_games": (record_games, SelfplaySpec, SelfplayResult),
-    "record_weights": (record_weights, TrainSpec, TrainResult),
-    "record_remedy": (record_remedy, TrainSpec, Remedy),
-    "record_gauntlet": (record_gauntlet, GauntletSpec, GauntletResult),
+_REPLAYED: dict[str, tuple[Callable[..., None], type[StageSpec]]] = {
+    "record_games": (record_games, SelfplaySpec),
+    "record_weights": (record_weights, TrainSpec),
+    "record_remedy": (record_remedy, TrainSpec),
+    "record_gauntlet": (record_gauntlet, GauntletSpec),
 }
 """The stages that hosts do."""

@@ -32,6 +32,12 @@ def started(config: str) -> str:
     return asyncio.run(get_pipeline_orchestrator().start_pipeline_for_config(config))
 
 
+def promoted(platform: Platform, config: str) -> None:
+    """Make sure that a config has a net in force."""
+    if platform.ledger.canonical(config) is None:
+        assert platform.over(config, started(config)) == "success"
+
+
 def actions(platform: Platform, config: str) -> list[str]:
     return [row.action for row in platform.ledger.audit(config=config)]
 
@@ -51,8 +57,7 @@ def test_R5_a_started_pipeline_runs_to_its_end_and_a_second_call_meanwhile_start
 
 def test_R3_a_stage_is_triggered_alone_and_with_what_follows(platform: Platform) -> None:
     orchestrator = get_pipeline_orchestrator()
-    if platform.ledger.canonical("square19_2p") is None:
-        platform.over("square19_2p", started("square19_2p"))
+    promoted(platform, "square19_2p")
     alone = asyncio.run(orchestrator.trigger_stage("square19_2p", "npz_export", force=True))
     assert platform.over("square19_2p", alone) == "success"
     done = {task for task, state in platform.states("square19_2p", alone).items() if state == "success"}
@@ -113,8 +118,7 @@ def test_R30_full_recovery_of_a_stuck_training_restarts_it_and_the_loop_goes_on(
 
 def test_R52_an_evaluation_with_high_priority_has_its_turn_before_runs_that_waited_longer(platform: Platform) -> None:
     config = "square19_2p"
-    if platform.ledger.canonical(config) is None:
-        platform.over(config, started(config))
+    promoted(platform, config)
     daemon = get_evaluation_daemon()
     platform.script(config, verdict="FAIL", seconds={"selfplay": 20})
     holds = started(config)

@@ -250,7 +250,7 @@ def test_F24_result_in_a_place_of_its_own_or_under_an_old_token_is_refused_and_t
     effects.write_text(json.dumps(told | {"record": "record_gauntlet"}))
     with pytest.raises(ForeignEffectError, match="is not for a job of this stage to tell"):
         work.complete(Stage.SELFPLAY, newer)
-    lie = {"spec": told["spec"] | {"config": "square8_2p"}, "result": told["result"] | {"games": 9999}}
+    lie = {"spec": {"config": "square8_2p"}, "result": told["result"] | {"games": 9999}}
     effects.write_text(json.dumps(told | lie))
     assert done(work, Stage.SELFPLAY, newer)["games"] == 10
     (games,) = work.ledger.artifacts()

@@ -22,6 +22,7 @@ def test_trainings_and_datasets_come_by_the_page_newest_first(bench: Workbench) 
     total, page = ledger.stage_page("train", config="hex8_2p", state="failed", limit=1, offset=1)
     assert (total, len(page), page[0][0]) == (2, 1, "hex8_2p")
     assert ledger.stage_page("train", config="hex8_3p", limit=1) == (0, [])
+    assert [run.state for _, run in ledger.active_runs()] == ["running"]
     total, found = ledger.artifact_page("dataset", limit=2)
     assert (total, [one.sha for one in found]) == (3, [sha("net2-data"), sha("net1-data")])
     ledger.poison([sha("net1-data")], sha("net1-data"), reason="bad", actor="me")
